@@ -1,0 +1,76 @@
+"""What can go wrong, said with the place, the reason and the way to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of character offsets in a source text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text and the name it is reported under (a path, or ``<text>``)."""
+
+    text: str
+    origin: str = "<text>"
+
+    def locate(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset, both counted from 1."""
+        offset = min(offset, len(self.text))
+        line = self.text.count("\n", 0, offset) + 1
+        return line, offset - (self.text.rfind("\n", 0, offset) + 1) + 1
+
+    def line(self, number: int) -> str:
+        lines = self.text.split("\n")
+        return lines[number - 1] if number <= len(lines) else ""
+
+
+class LossError(ValueError):
+    """A mistake in a definition or in a call; prints as ``file:line:col: error: message`` with the line, a caret and a hint.
+
+    ``others`` holds further errors of the same file, one a definition, so that one run reports them all.
+    """
+
+    def __init__(self, message: str, *, span: Span | None = None, source: Source | None = None, hint: str | None = None,
+                 others: Iterable[LossError] = ()) -> None:
+        super().__init__(message)
+        self.message, self.span, self.source, self.hint = message, span, source, hint
+        self.others = tuple(others)
+
+    def at(self, span: Span | None, source: Source | None) -> LossError:
+        """The same error with a place, where it has none yet."""
+        self.span = self.span or span
+        self.source = self.source or source
+        return self
+
+    def __str__(self) -> str:
+        parts = [self._own(), *(str(other) for other in self.others)]
+        return "\n".join(parts)
+
+    def _own(self) -> str:
+        hint = f"\n    hint: {self.hint}" if self.hint else ""
+        if self.span is None or self.source is None:
+            return f"error: {self.message}{hint}"
+        line, column = self.source.locate(self.span.start)
+        text = self.source.line(line)
+        width = max(1, min(self.span.end - self.span.start, len(text) - column + 1))
+        pad = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
+        return f"{self.source.origin}:{line}:{column}: error: {self.message}\n    {text}\n    {pad}{'^' * width}{hint}"
+
+
+class NotYet(LossError):
+    """A legal construct that this version does not compile."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """A hint with the nearest known names, or None."""
+    near = get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else None

@@ -1,0 +1,1 @@
+"""The representation: interned expressions, programs, and their text."""
