@@ -1,0 +1,655 @@
+"""Reverse mode on expressions with binders: the gradient of a program is a program.
+
+Every reduction on the way is one *stage*: the same reduction over other names of its free indices is the same stage, so its
+adjoint is found once, as an expression over the stage's own indices (its slots). Inside a stage the adjoint of a node is a
+``Term``: a path of conditions under which it counts, and the adjoint there. The path is never multiplied in: where it fails
+nothing was computed and nothing flows back. What reaches an input or another stage is summed over the indices that the place
+does not fix; an index that stands alone in a place is renamed to the slot (one-point rule), any other place ``e`` becomes the
+guard ``e == slot``, which code generation prints as a scatter.
+
+A factor that may be infinite at a pole (the derivative of sqrt at 0) meets a factor that may be 0 through ``mul0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lossdsl.ir import rows
+from lossdsl.ir.expr import (
+    FALSE, MINUS_ONE, NAN, ONE, TRUE, TWO, ZERO, Axis, Expr, Index, Range, add, and_, branches, call, cmp, conjuncts, div, fresh, is_condition,
+    ix, mul, neg, not_, num, open_red, or_, postorder, pow_, pw, red, ref, replace_indices, size, sub, substitute, total,
+)  # fmt: skip
+from lossdsl.ir.program import Input, Output, Param, Program
+from lossdsl.ir.ranges import Ranges
+from lossdsl.kinds import Kind
+
+Path = tuple[Expr, ...]
+_NO_DERIVATIVE = ("argmax", "argmin", "any")
+# At these poles the value itself is infinite, so an infinite adjoint is the loss's own and goes on as it is.
+_INFINITE_VALUE = ("log", "log2", "log10", "log1p", "logit")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An adjoint that counts where all conditions of the path hold; ``pole`` if it may be infinite where the value is not."""
+
+    path: Path
+    adjoint: Expr
+    pole: bool = False
+
+
+@dataclass(slots=True)
+class Stage:
+    """A reduction over its own slots, and what flows back to it."""
+
+    slots: tuple[Index, ...]
+    node: Expr
+    terms: list[Term] = field(default_factory=list)
+
+
+# -- terms and paths --------------------------------------------------------------------------------------------------
+
+
+def merge(terms: Sequence[Term]) -> Expr:
+    """The sum of the terms; complementary paths become the branches of one ``piecewise``."""
+    always = [t.adjoint for t in terms if not t.path]
+    rest = [t for t in terms if t.path]
+    parts = [total(always)] if always else []
+    while rest:
+        literal = rest[0].path[0]
+        if literal.op == "not":
+            literal = literal.args[0]
+        yes, no, rest = _split(rest, literal)
+        parts.append(_choose(literal, merge(yes), merge(no)))
+    return total(parts)
+
+
+def _split(terms: Sequence[Term], literal: Expr) -> tuple[list[Term], list[Term], list[Term]]:
+    yes, no, rest = [], [], []
+    negated = not_(literal)
+    for t in terms:
+        if literal in t.path:
+            yes.append(replace(t, path=tuple(c for c in t.path if c is not literal)))
+        elif negated in t.path:
+            no.append(replace(t, path=tuple(c for c in t.path if c is not negated)))
+        else:
+            rest.append(t)
+    return yes, no, rest
+
+
+def _choose(condition: Expr, yes: Expr, no: Expr) -> Expr:
+    if yes is no:
+        return yes
+    if no.op == "pw":
+        more, otherwise = branches(no)
+        return pw([(yes, condition), *more], otherwise)
+    if yes is ZERO and no is not ZERO:
+        return pw([(no, not_(condition))], ZERO)
+    return pw([(yes, condition)], no)
+
+
+def union(paths: Sequence[Path]) -> Expr:
+    """The condition under which any of the paths holds."""
+    if any(not p for p in paths):
+        return TRUE
+    if not paths:
+        return FALSE
+    literal = paths[0][0].args[0] if paths[0][0].op == "not" else paths[0][0]
+    yes, no, rest = _split([Term(p, ONE) for p in paths], literal)
+    a, b = union([t.path for t in yes]), union([t.path for t in no])
+    other = union([t.path for t in rest])
+    if (a is TRUE and b is TRUE) or other is TRUE:
+        return TRUE
+    if a is TRUE:
+        return or_(literal, b, other)
+    if b is TRUE:
+        return or_(not_(literal), a, other)
+    return or_(and_(literal, a), and_(not_(literal), b), other)
+
+
+def combine(terms: Sequence[Term]) -> Term:
+    """One term for all, whose path is what they share and the condition that any of them holds."""
+    if len(terms) == 1:
+        return terms[0]
+    shared = tuple(c for c in terms[0].path if all(c in t.path for t in terms[1:]))
+    own = [replace(t, path=tuple(c for c in t.path if c not in shared)) for t in terms]
+    either = union([t.path for t in own])
+    return Term(_join(shared, either), merge(own), any(t.pole for t in terms))
+
+
+def _join(path: Path, *conditions: Expr) -> Path:
+    return tuple(dict.fromkeys((*path, *(c for x in conditions for c in conjuncts(x)))))
+
+
+# -- sums over what a place leaves open -------------------------------------------------------------------------------
+
+
+def in_range(value: Expr, axis: Axis) -> Expr:
+    """The condition that an index value lies on the axis."""
+    if isinstance(axis, Range):
+        return and_(cmp("<=", axis.lo, value), cmp("<=", value, axis.hi))
+    return and_(cmp(">=", value, ZERO), cmp("<", value, size(axis)))
+
+
+def summed(indices: Sequence[Index], body: Expr, guard: Sequence[Expr], classes: Mapping[str, str]) -> Expr:
+    """``sum[indices | guard](body)`` with equalities solved, idle indices counted and idle conditions moved out."""
+    indices, guard = list(indices), list(guard)
+    solved = True
+    while solved:
+        solved = False
+        for literal in guard:
+            point = _one_point(literal, indices, classes)
+            if point is not None:
+                index, value = point
+                indices.remove(index)
+                guard.remove(literal)
+                body, *guard = substitute((body, *guard), {index: value})
+                guard = [c for c in guard if c is not TRUE]
+                solved = True
+                break
+    inner = [c for c in guard if not c.free.isdisjoint(indices)]
+    outer = [c for c in guard if c.free.isdisjoint(indices)]
+    used = body.free.union(*(c.free for c in inner)) if inner else body.free
+    bound = [i for i in indices if i in used]
+    if bound:
+        body = red("sum", bound, body, and_(*inner))
+    for i in indices:
+        if i not in used:
+            body = mul(size(i.axis), body) if body is not ONE else size(i.axis)
+    return pw([(body, and_(*outer))], ZERO)
+
+
+def _one_point(literal: Expr, indices: Sequence[Index], classes: Mapping[str, str]) -> tuple[Index, Expr] | None:
+    """The index and value that an equality fixes, if the value surely lies on the index' axis."""
+    if literal.op != "cmp" or literal.data != "==":
+        return None
+    for a, b in (literal.args, literal.args[::-1]):
+        if a.op == "ix" and a.data in indices and a.data not in b.free:
+            on_axis = (b.op == "ix" and b.data.axis == a.data.axis) or (b.op == "ref" and classes.get(b.data) == a.data.axis)
+            if on_axis:
+                return a.data, b
+    return None
+
+
+def _solve(place: Expr, slot: Expr, summable: Iterable[Index], integers: frozenset[str]) -> tuple[Index, Expr] | None:
+    """The index f and its value where ``place == slot``, for a place ``f + c`` or ``c - f`` with a whole c free of f."""
+    for f in summable:
+        if f not in place.free:
+            continue
+        value, e = slot, place
+        while not (e.op == "ix" and e.data is f):
+            if e.op not in ("add", "sub"):
+                break
+            a, b = e.args
+            if (f in a.free) == (f in b.free) or not _whole(b if f in a.free else a, integers):
+                break
+            if f in a.free:
+                value, e = (sub(value, b) if e.op == "add" else add(value, b)), a
+            else:
+                value, e = (sub(value, a) if e.op == "add" else sub(a, value)), b
+        if e.op == "ix" and e.data == f:
+            return f, value
+    return None
+
+
+def _whole(e: Expr, integers: frozenset[str]) -> bool:
+    def leaf(x: Expr) -> bool:
+        return x.op in ("ix", "size") or (x.op == "num" and x.data.denominator == 1) or (x.op == "ref" and x.data in integers)
+
+    return all(leaf(x) or x.op in ("add", "sub", "mul", "neg") for x in postorder([e]))
+
+
+# -- the pass ---------------------------------------------------------------------------------------------------------
+
+
+class Reverse:
+    """One run of reverse mode over a program, with respect to some inputs and hyper-parameters."""
+
+    def __init__(self, program: Program, wrt: Sequence[str]) -> None:
+        self.program, self.wrt = program, frozenset(wrt)
+        self.ranges = Ranges(program)
+        self.slots = {i.name: i.indices for i in program.inputs} | {p.name: () for p in program.params}
+        self.classes = {i.name: i.kind.of for i in program.inputs if i.kind.name == "class" and i.kind.of}
+        self.integers = frozenset(i.name for i in program.inputs if i.kind.integer)
+        self.results: dict[str, list[Term]] = {name: [] for name in wrt}
+        self.active = _active(program.roots, self.wrt)
+        self.stages: dict[Expr, Stage] = {}
+
+    def run(self, outputs: Sequence[tuple[Expr, Expr, Sequence[Index]]]) -> dict[str, Expr]:
+        """Adjoints of all wrt names, given outputs as (expression, adjoint, indices to sum over)."""
+        for expr, _, _ in outputs:
+            self.active |= _active([expr], self.wrt)
+        order = list(self._stage_order([expr for expr, _, _ in outputs]))
+        for expr, adjoint, indices in outputs:
+            self._backward(expr, Term((), adjoint), tuple(indices))
+        for stage in reversed(order):
+            if stage.terms:
+                self._through(stage)
+        return {name: merge(terms) for name, terms in self.results.items()}
+
+    def _stage_order(self, roots: Sequence[Expr]) -> Iterator[Stage]:
+        """Stages on the way, each after those its body uses."""
+        done: set[Expr] = set()
+        stack: list[tuple[Expr, bool]] = [(r, False) for r in self._reductions(roots)]
+        while stack:
+            node, ready = stack.pop()
+            key, slots = canonical(node)
+            if ready:
+                if key not in done:
+                    done.add(key)
+                    yield self.stages[key]
+            elif key not in self.stages:
+                self.stages[key] = Stage(slots, key)
+                self.active |= _active([key], self.wrt)
+                stack.append((key, True))
+                stack += [(r, False) for r in self._reductions([key.args[0]])]
+
+    def _reductions(self, roots: Sequence[Expr]) -> list[Expr]:
+        return [e for e in self._differentiable(roots) if e.op == "red"]
+
+    def _differentiable(self, roots: Sequence[Expr]) -> list[Expr]:
+        """Active nodes in postorder, not looking into reductions, conditions, or index positions."""
+        out: list[Expr] = []
+        seen: set[Expr] = set()
+        stack: list[tuple[Expr, bool]] = [(r, False) for r in roots if r in self.active]
+        while stack:
+            e, ready = stack.pop()
+            if ready:
+                out.append(e)
+            elif e not in seen:
+                seen.add(e)
+                stack.append((e, True))
+                if e.op not in ("red", "ref"):
+                    stack += [(a, False) for a in e.args if a in self.active and a not in seen]
+        return out
+
+    def _through(self, stage: Stage) -> None:
+        """From a stage's adjoint to what its body uses."""
+        term = combine(stage.terms)
+        slots = tuple(fresh(s.axis) for s in stage.slots)
+        renamed = {s: ix(n) for s, n in zip(stage.slots, slots, strict=True)}
+        node, adjoint, *path = substitute((stage.node, term.adjoint, *term.path), renamed)
+        binders, body, guard = open_red(node)
+        self.active |= _active([body], self.wrt)
+        path = _join(tuple(path), guard)
+        match node.data[0]:
+            case "sum":
+                pass
+            case "max" | "min":
+                ties = red("sum", binders, ONE, and_(guard, cmp("==", body, node)))
+                path = _join(path, cmp("==", body, node))
+                adjoint = div(adjoint, ties)
+            case "logsumexp":
+                adjoint = times(adjoint, call("exp", sub(body, node)))
+            case "norm":
+                if not self.ranges.nonzero(node):
+                    path = _join(path, cmp("!=", node, ZERO))
+                adjoint = div(times(adjoint, body), node)
+            case _:
+                return
+        self._backward(body, Term(path, adjoint, term.pole), (*slots, *binders))
+
+    def _backward(self, root: Expr, term: Term, indices: tuple[Index, ...]) -> None:
+        """Reverse mode inside one scope; ``indices`` are those that a place may fix or a sum must bind."""
+        terms: dict[Expr, list[Term]] = {root: [term]}
+        for e in reversed(self._differentiable([root])):
+            if e not in terms:
+                continue
+            here = combine(terms.pop(e))
+            if e.op == "ref":
+                self._arrive(self.results[e.data], e.args, self.slots[e.data], indices, here, stage=False)
+            elif e.op == "red":
+                key, slots = canonical(e)
+                places = [ix(i) for i in _free_in_order(e)]
+                self._arrive(self.stages[key].terms, places, slots, indices, here, stage=True)
+            else:
+                for child, flow in self._flows(e, here):
+                    terms.setdefault(child, []).append(flow)
+
+    def _arrive(self, target: list[Term], places: Sequence[Expr], slots: Sequence[Index], indices: tuple[Index, ...], term: Term, *,
+                stage: bool) -> None:
+        """Sum a term over the indices that the place leaves open, and give it to the target."""
+        mapping: dict[Index, Expr] = {}
+        guard: list[Expr] = []
+        pending = []
+        for place, slot in zip(places, slots, strict=True):
+            if place.op == "ix" and place.data in indices and place.data not in mapping:
+                mapping[place.data] = ix(slot)
+                if place.data.axis != slot.axis:
+                    guard.append(in_range(ix(slot), place.data.axis))
+            else:
+                pending.append((place, slot))
+        for place, slot in pending:
+            (place,) = substitute((place,), mapping)
+            point = _solve(place, ix(slot), [i for i in indices if i not in mapping], self.integers)
+            if point is None:
+                guard.append(cmp("==", place, ix(slot)))
+            else:
+                index, value = point
+                mapping = {i: replace_indices(v, {index: value}) for i, v in mapping.items()} | {index: value}
+                guard.append(in_range(value, index.axis))
+        adjoint, *path = substitute((term.adjoint, *term.path), mapping)
+        path = [c for p in path for c in conjuncts(p)] + [c for g in substitute(guard, mapping) for c in conjuncts(g)]
+        if FALSE in path:
+            return
+        rest = [i for i in indices if i not in mapping]
+        outer = tuple(dict.fromkeys(c for c in path if c.free.isdisjoint(rest)))
+        inner = [c for c in dict.fromkeys(path) if not c.free.isdisjoint(rest)]
+        value = summed(rest, adjoint, inner, self.classes)
+        if stage and inner:
+            outer = _join(outer, red("any", [i for i in rest if any(i in c.free for c in inner)], and_(*inner)))
+        target.append(Term(outer, value, term.pole))
+
+    def _flows(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
+        """What flows from a node to each active argument."""
+        path, a = term.path, term.adjoint
+        match e.op:
+            case "add":
+                yield from ((x, term) for x in e.args if x in self.active)
+            case "sub":
+                x, y = e.args
+                if x in self.active:
+                    yield x, term
+                if y in self.active:
+                    yield y, replace(term, adjoint=neg(a))
+            case "neg":
+                yield e.args[0], replace(term, adjoint=neg(a))
+            case "pw":
+                yield from self._branches(e, term)
+            case "mul":
+                x, y = e.args
+                if x in self.active:
+                    yield x, self._times(term, y)
+                if y in self.active:
+                    yield y, self._times(term, x)
+            case "div":
+                x, y = e.args
+                safe = self._nonzero(y, path) or self._nonzero(a, path)
+                if x in self.active:
+                    yield x, Term(path, div(a, y) if safe else call("mul0", a, div(ONE, y)), term.pole)
+                if y in self.active:
+                    slope = neg(div(e, y))
+                    yield y, Term(path, times(a, slope) if safe and not term.pole else call("mul0", a, slope), term.pole)
+            case "pow":
+                yield from self._power(e, term)
+            case "call":
+                pole = not self._excluded(rows.poles(e.data, e.args), path)
+                careful = replace(term, pole=term.pole or (pole and not self._nonzero(a, path)))
+                after = term.pole or (pole and e.data not in _INFINITE_VALUE)
+                for x, slope in zip(e.args, rows.derivative(e.data, e.args), strict=True):
+                    if x in self.active and slope is not None and slope is not ZERO:
+                        yield x, replace(self._times(careful, slope), pole=after)
+
+    def _branches(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
+        before: list[Expr] = []
+        pairs, otherwise = branches(e)
+        for value, condition in pairs:
+            if value in self.active:
+                yield value, replace(term, path=_join(term.path, *before, condition))
+            before.append(not_(condition))
+        if otherwise is NAN:
+            # no branch holds: the value is NaN, and so is the gradient
+            for value in dict.fromkeys(v for v, _ in pairs if v in self.active):
+                yield value, replace(term, path=_join(term.path, *before), adjoint=NAN)
+        elif otherwise in self.active:
+            yield otherwise, replace(term, path=_join(term.path, *before))
+
+    def _power(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
+        base, exponent = e.args
+        if base in self.active:
+            whole = exponent.op == "num" and exponent.data >= 1
+            power = pow_(base, num(exponent.data - 1) if exponent.op == "num" else sub(exponent, ONE))
+            if whole or self._nonzero(base, term.path) or self.ranges.of(sub(exponent, ONE)).low >= 0:
+                yield base, self._times(term, mul(exponent, power))
+            else:
+                slope = mul(exponent, power) if exponent.op == "num" else call("mul0", exponent, power)
+                yield base, self._times(replace(term, pole=True), slope)
+        if exponent in self.active:
+            yield exponent, self._times(term, call("xlogy", e, base))
+
+    def _times(self, term: Term, factor: Expr) -> Term:
+        """The chain rule's product; through ``mul0`` where the adjoint or the factor may be infinite at a pole."""
+        a = term.adjoint
+        if not term.pole or a is ONE or factor.op == "num":
+            return replace(term, adjoint=times(a, factor))
+        return replace(term, adjoint=call("mul0", a, factor))
+
+    def _nonzero(self, e: Expr, path: Path) -> bool:
+        if self.ranges.nonzero(e):
+            return True
+        return any(c.op == "cmp" and c.data in ("<", ">", "!=") and set(c.args) == {e, ZERO} for c in path)
+
+    def _excluded(self, condition: Expr, path: Path) -> bool:
+        """Whether a condition on a pole is known to fail."""
+        if condition.op == "bool":
+            return not condition.data
+        if condition.op in ("or", "and"):
+            parts = [self._excluded(c, path) for c in condition.args]
+            return all(parts) if condition.op == "or" else any(parts)
+        if condition.op == "cmp" and condition.data == "==":
+            a, b = condition.args
+            return self._nonzero(sub(a, b), path)
+        return False
+
+
+def times(a: Expr, b: Expr) -> Expr:
+    """A product with signs outside and a factor ``1/b`` written as a quotient."""
+    if a is MINUS_ONE:
+        return neg(b)
+    if b is MINUS_ONE:
+        return neg(a)
+    if b.op == "num" and b.data < 0 and a is not ONE:
+        return neg(times(a, num(-b.data)))
+    if a.op == "neg" and b.op == "neg":
+        return times(a.args[0], b.args[0])
+    if a.op == "neg":
+        return neg(times(a.args[0], b))
+    if b.op == "neg":
+        return neg(times(a, b.args[0]))
+    if b.op == "div" and b.args[0] is ONE:
+        return div(a, b.args[1])
+    if a.op == "div" and a.args[0] is ONE:
+        return div(b, a.args[1])
+    return mul(a, b)
+
+
+def _active(roots: Iterable[Expr], wrt: frozenset[str]) -> set[Expr]:
+    """Nodes through which a derivative flows."""
+    out: set[Expr] = set()
+    for e in postorder(roots):
+        if e.op == "ref":
+            if e.data in wrt:
+                out.add(e)
+        elif e.op == "red":
+            if e.data[0] not in _NO_DERIVATIVE and e.args[0] in out:
+                out.add(e)
+        elif e.op == "pw":
+            if any(v in out for v in (*e.args[::2], e.args[-1])):
+                out.add(e)
+        elif e.op == "call" and e.data == "stop":
+            continue
+        elif not is_condition(e) and e.op != "iverson" and any(a in out for a in e.args):
+            out.add(e)
+    return out
+
+
+def _free_in_order(e: Expr) -> list[Index]:
+    """Free indices by first occurrence, so that the order does not depend on their names."""
+    return list(dict.fromkeys(x.data for x in postorder([e]) if x.op == "ix" and x.data in e.free))
+
+
+def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
+    """The expression over slots that stand for its free indices in order of first occurrence."""
+    free = _free_in_order(e) if e.free else []
+    slots = tuple(Index(i.axis, f"~{k}") for k, i in enumerate(free))
+    return replace_indices(e, {i: ix(s) for i, s in zip(free, slots, strict=True)}), slots
+
+
+# -- public passes ----------------------------------------------------------------------------------------------------
+
+
+def _known(program: Program, wrt: Sequence[str]) -> tuple[Input | Param, ...]:
+    by_name: dict[str, Input | Param] = {i.name: i for i in (*program.inputs, *program.params)}
+    return tuple(by_name[name] for name in wrt)
+
+
+def _indices(what: Input | Param) -> tuple[Index, ...]:
+    return what.indices if isinstance(what, Input) else ()
+
+
+def _fresh_output(output: Output, adjoint: Expr) -> tuple[Expr, Expr, tuple[Index, ...]]:
+    new = tuple(fresh(i.axis) for i in output.indices)
+    expr, adjoint = substitute((output.expr, adjoint), {i: ix(n) for i, n in zip(output.indices, new, strict=True)})
+    return expr, adjoint, new
+
+
+def gradient(program: Program, wrt: Sequence[str]) -> Program:
+    """The gradient of the sum of all outputs: one output ``d<name>_d<input>`` for each name, with that input's axes."""
+    adjoints = Reverse(program, wrt).run([_fresh_output(o, ONE) for o in program.outputs])
+    outputs = tuple(Output(f"d{program.name}_d{w.name}", _indices(w), adjoints[w.name]) for w in _known(program, wrt))
+    return replace(program, name=outputs[0].name, outputs=outputs, wrt=tuple(wrt))
+
+
+def vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
+    """Value and vector-Jacobian product in one program.
+
+    The new input ``seed`` has the axes of the program's one output; the outputs are the value, under its own name, and for
+    each name of ``wrt`` the gradient of ``sum(seed*value)``, under that name.
+    """
+    (output,) = program.outputs
+    kind = Kind("real", tuple((str(i.axis), str(i.tag)) for i in output.indices))
+    given = Input(seed, kind)
+    adjoints = Reverse(program, wrt).run([_fresh_output(output, ref(seed, [ix(i) for i in output.indices]))])
+    outputs = tuple(Output(w.name, _indices(w), adjoints[w.name]) for w in _known(program, wrt))
+    return replace(program, inputs=(*program.inputs, given), outputs=(output, *outputs), wrt=tuple(wrt))
+
+
+def jacobian(program: Program, wrt: str) -> Program:
+    """The derivative of every entry of the one output by every entry of an input: output axes first, then the input's.
+
+    Indices of the output that share a name with the input's are renamed: the Hessian of a loss over k has axes (k1, k).
+    """
+    (output,) = program.outputs
+    (what,) = _known(program, [wrt])
+    taken = {i.tag for i in _indices(what)} | {n.name for n in (*program.inputs, *program.params)}
+    kept: list[Index] = []
+    for i in output.indices:
+        tag = i.tag
+        if tag in taken:
+            tag = next(t for t in (f"{i.tag}{n}" for n in range(1, 99)) if t not in taken)
+        taken.add(tag)
+        kept.append(Index(i.axis, tag))
+    mapping = {i: ix(k) for i, k in zip(output.indices, kept, strict=True)}
+    (expr,) = substitute((output.expr,), mapping)
+    adjoint = Reverse(program, [wrt]).run([(expr, ONE, ())])[wrt]
+    new = Output(f"{output.name}_d{wrt}", (*kept, *_indices(what)), adjoint)
+    return replace(program, name=new.name, outputs=(new,), wrt=(wrt,))
+
+
+def tangent(program: Program, directions: Mapping[str, str]) -> Program:
+    """Forward mode: the derivative of every output along inputs ``directions[name]`` that stand beside each ``name``."""
+    known = {w.name: w for w in _known(program, list(directions))}
+    run = Forward(program, {name: directions[name] for name in known})
+    outputs = tuple(replace(o, expr=run.of(o.expr)) for o in program.outputs)
+    new = tuple(Input(directions[n], Kind("real", w.kind.axes)) for n, w in known.items())
+    return replace(program, inputs=(*program.inputs, *new), outputs=outputs)
+
+
+class Forward:
+    """Forward mode over a program: tangents of nodes, memoised."""
+
+    def __init__(self, program: Program, directions: Mapping[str, str]) -> None:
+        self.directions = directions
+        self.ranges = Ranges(program)
+        self.memo: dict[Expr, Expr] = {}
+        self.opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+
+    def of(self, root: Expr) -> Expr:
+        stack = [root]
+        while stack:
+            e = stack[-1]
+            if e in self.memo:
+                stack.pop()
+                continue
+            todo = [a for a in self._needs(e) if a not in self.memo]
+            if todo:
+                stack += todo
+            else:
+                self.memo[e] = self._tangent(stack.pop())
+        return self.memo[root]
+
+    def _needs(self, e: Expr) -> Sequence[Expr]:
+        if e.op == "red" and e.data[0] not in _NO_DERIVATIVE:
+            if e not in self.opened:
+                self.opened[e] = open_red(e)
+            return (self.opened[e][1],)
+        if e.op == "pw":
+            return (*e.args[:-1:2], e.args[-1])
+        if e.op in ("ref", "iverson", "red") or is_condition(e) or (e.op == "call" and e.data == "stop"):
+            return ()
+        return e.args
+
+    def _tangent(self, e: Expr) -> Expr:
+        t = [self.memo[a] for a in self._needs(e)]
+        match e.op:
+            case "ref":
+                return ref(self.directions[e.data], e.args) if e.data in self.directions else ZERO
+            case "add":
+                return add(*t)
+            case "sub":
+                return sub(*t)
+            case "neg":
+                return neg(*t)
+            case "mul":
+                return total(self._product(x, d) for x, d in zip(e.args[::-1], t, strict=True) if d is not ZERO)
+            case "div":
+                x, y = e.args
+                slopes = (div(ONE, y), neg(div(e, y)))
+                pole = not self.ranges.nonzero(y)
+                return total(self._product(s, d, pole) for s, d in zip(slopes, t, strict=True) if d is not ZERO)
+            case "pow":
+                return self._power(e, *t)
+            case "pw":
+                return self._piecewise(e, t)
+            case "call" if e.data != "stop":
+                pole = rows.poles(e.data, e.args) is not FALSE
+                terms = zip(rows.derivative(e.data, e.args), t, strict=True)
+                return total(self._product(s, d, pole) for s, d in terms if s is not None and s is not ZERO and d is not ZERO)
+            case "red" if e.data[0] not in _NO_DERIVATIVE and t[0] is not ZERO:
+                return self._reduction(e, t[0])
+        return ZERO
+
+    def _product(self, slope: Expr, direction: Expr, pole: bool = False) -> Expr:
+        return call("mul0", slope, direction) if pole and slope.op != "num" else times(slope, direction)
+
+    def _power(self, e: Expr, base_tangent: Expr, exponent_tangent: Expr) -> Expr:
+        base, exponent = e.args
+        terms = []
+        if base_tangent is not ZERO:
+            power = pow_(base, num(exponent.data - 1) if exponent.op == "num" else sub(exponent, ONE))
+            safe = self.ranges.nonzero(base) or self.ranges.of(sub(exponent, ONE)).low >= 0
+            slope = mul(exponent, power) if safe or exponent.op == "num" else call("mul0", exponent, power)
+            terms.append(self._product(slope, base_tangent, not safe))
+        if exponent_tangent is not ZERO:
+            terms.append(self._product(call("xlogy", e, base), exponent_tangent))
+        return total(terms)
+
+    def _piecewise(self, e: Expr, t: Sequence[Expr]) -> Expr:
+        if all(x is ZERO for x in t):
+            return ZERO
+        pairs, otherwise = branches(e)
+        return pw([(d, c) for d, (_, c) in zip(t, pairs, strict=False)], NAN if otherwise is NAN else t[-1])
+
+    def _reduction(self, e: Expr, inner: Expr) -> Expr:
+        binders, body, guard = self.opened[e]
+        match e.data[0]:
+            case "sum":
+                return red("sum", binders, inner, guard)
+            case "max" | "min":
+                at = and_(guard, cmp("==", body, e))
+                return div(red("sum", binders, inner, at), red("sum", binders, ONE, at))
+            case "logsumexp":
+                return red("sum", binders, times(call("exp", sub(body, e)), inner), guard)
+        slope = div(red("sum", binders, times(body, inner), guard), e)
+        return slope if self.ranges.nonzero(e) else pw([(slope, cmp("!=", e, ZERO))], ZERO)

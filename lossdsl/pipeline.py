@@ -1,0 +1,87 @@
+"""The passes in order, on one page.
+
+parse -> resolve -> lower (``frontend``), then here: stabilise -> [gradient -> simplify -> stabilise] -> refine; a backend goes on
+with legalise -> schedule -> emit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lossdsl.errors import LossError, did_you_mean
+from lossdsl.ir.program import Program
+from lossdsl.passes.gradient import gradient, jacobian, tangent, vjp
+from lossdsl.passes.simplify import simplify
+from lossdsl.passes.stabilise import refine, stabilise
+
+
+def lowered(program: Program) -> Program:
+    """The program as the front end gives it: locals inlined, nothing rewritten."""
+    return program
+
+
+def stable(program: Program) -> Program:
+    """The value in a numerically stable form, still as a person would write it."""
+    return stabilise(program)
+
+
+def _closed_form(program: Program) -> Program:
+    return simplify(stabilise(simplify(program)))
+
+
+def derived(program: Program, wrt: Sequence[str]) -> Program:
+    """The gradient as a closed form, one output for each name."""
+    return _closed_form(gradient(stable(program), wrt))
+
+
+def second(program: Program, wrt: str) -> Program:
+    """The full Hessian with respect to one input, as a closed form."""
+    return _closed_form(jacobian(derived(program, [wrt]), wrt))
+
+
+def hessian_vector(program: Program, wrt: str, direction: str) -> Program:
+    """The Hessian times a vector that comes as a further input."""
+    return _closed_form(tangent(derived(program, [wrt]), {wrt: direction}))
+
+
+def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
+    """The value, and the gradient of ``sum(seed*value)`` for each name."""
+    return _closed_form(vjp(stable(program), wrt, seed))
+
+
+def numeric(program: Program) -> Program:
+    """The form that code is printed from: accurate to the last digits, no longer made for reading."""
+    return refine(program)
+
+
+STEPS: dict[str, Callable[[Program], Program]] = {
+    "lower": lowered,
+    "stabilise": stable,
+    "gradient": lambda p: gradient(stable(p), differentiated(p)),
+    "simplify": lambda p: derived(p, differentiated(p)),
+    "refine": lambda p: numeric(derived(p, differentiated(p))),
+}
+
+
+def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> tuple[str, ...]:
+    """The names to differentiate by: those given, those the definition states, else its first input.
+
+    Raises ``LossError`` for a name that is neither an input nor a hyper-parameter, or whose values are no real numbers.
+    """
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if wrt is not None else program.wrt or tuple(i.name for i in program.inputs[:1])
+    known = {x.name: x for x in (*program.inputs, *program.params)}
+    for name in names:
+        if name not in known:
+            raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=did_you_mean(name, known) or f"it has {', '.join(known)}")
+        kind = known[name].kind
+        if kind.role != "number":
+            raise LossError(f"{program.name} cannot be differentiated by {name!r}, a {kind.name}", hint="a gradient is taken by real numbers")
+    if not names:
+        raise LossError(f"{program.name} has no input to differentiate by")
+    return names
+
+
+def renamed(program: Program, name: str) -> Program:
+    """The program with its one output, and itself, under another name."""
+    return replace(program, name=name, outputs=tuple(replace(o, name=name) for o in program.outputs))

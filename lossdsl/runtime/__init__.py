@@ -1,0 +1,1 @@
+"""Running compiled programs: the calling convention, the oracle, and one module a backend."""
