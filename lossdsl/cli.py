@@ -1,0 +1,133 @@
+"""The command line: list, show, differentiate, print and check losses, and a tour."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import lossdsl
+from lossdsl.errors import LossError
+
+app = typer.Typer(
+    help="Losses as equations: gradients in closed form and stable code.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+What = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A loss of the library, or a .loss file.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a mistake in a loss is printed as it stands and the exit status is 1."""
+    try:
+        app(None if arguments is None else list(arguments), prog_name="lossdsl")
+    except LossError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lossdsl {lossdsl.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    pass
+
+
+def _losses(what: str) -> list[lossdsl.Loss]:
+    """The losses of a file, or one of the library by name."""
+    if what.endswith(".loss") or "/" in what or Path(what).is_file():
+        return list(_read(Path(what)).values())
+    return [lossdsl.load(what)]
+
+
+def _read(path: Path) -> dict[str, lossdsl.Loss]:
+    try:
+        return lossdsl.read(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise LossError(f"cannot read {path}: {reason}") from error
+
+
+def _print(texts: Sequence[str]) -> None:
+    print("\n\n".join(texts))
+
+
+@app.command("list")
+def list_(family: Annotated[str | None, typer.Option(help="Only this family: a folder of the library.")] = None) -> None:
+    """List the library with a line on each loss."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("loss", "what it is", box=None, pad_edge=False)
+    for name in lossdsl.library(family):
+        table.add_row(name, lossdsl.load(name).doc.strip().split("\n")[0])
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def show(
+    what: What,
+    after: Annotated[str | None, typer.Option(metavar="STEP", help="Show the program after this step of the compiler.")] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX.")] = False,
+) -> None:
+    """Print a loss: its equation and what it says of itself."""
+    losses = [loss if after is None else loss.after(after) for loss in _losses(what)]
+    _print([loss.latex() if latex else str(loss) for loss in losses])
+
+
+@app.command()
+def grad(
+    what: What,
+    wrt: Annotated[list[str] | None, typer.Option(help="An input or hyper-parameter; may be repeated.")] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX.")] = False,
+) -> None:
+    """Print the gradient of a loss in closed form."""
+    gradients = [loss.grad(wrt or None) for loss in _losses(what)]
+    _print([gradient.latex() if latex else str(gradient) for gradient in gradients])
+
+
+@app.command()
+def source(what: What, backend: Annotated[str, typer.Option(help="numpy or torch.")] = "numpy") -> None:
+    """Print a standalone module with the value and the gradient of a loss."""
+    _print([loss.source(backend) for loss in _losses(what)])
+
+
+@app.command()
+def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The .loss files to check.")]) -> None:
+    """Check .loss files; the exit status is 1 if one has an error."""
+    failed = False
+    for path in files:
+        try:
+            losses = _read(path)
+        except LossError as error:
+            failed = True
+            print(error)
+        else:
+            print(f"{path}: {', '.join(losses) or 'no losses'}: ok")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(output: Annotated[Path, typer.Option(help="Where the plot is written.")] = Path("lossdsl-demo.png")) -> None:
+    """Fit a line to real data with outliers under three losses, one written for the occasion."""
+    from rich.console import Console
+
+    from lossdsl.demo import tour
+
+    console: Any = Console()
+    tour.run(console, output)
+
+
+if __name__ == "__main__":
+    main()

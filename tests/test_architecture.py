@@ -1,0 +1,117 @@
+"""Imports point one way, nothing heavy is loaded early, the tables are complete, the files are where they are said to be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lossdsl"
+
+# Lowest first. A module may import from lower layers and from its own part; parts of one layer do not see each other.
+LAYERS = [
+    {"errors"},
+    {"kinds", "functions", "reductions"},
+    {"ir"},
+    {"frontend", "passes", "schedule", "analysis", "symbolic"},
+    {"codegen"},
+    {"pipeline"},
+    {"runtime"},
+    {"quality"},
+    {"report"},
+    {"loss"},
+    {"demo"},
+    {"cli"},
+]
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+PEERS = {("reductions", "functions"), ("functions", "kinds"), ("reductions", "kinds")}  # tables may draw on each other
+
+
+def modules() -> dict[str, Path]:
+    out = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        out[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return out
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> Iterator[str]:
+    """The modules of this package that a module imports, anywhere in it: at the top, in a function, for type checking."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.split(".")[0] == "lossdsl")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            if node.module and node.module.split(".")[0] == "lossdsl":
+                for a in node.names:
+                    inner = f"{node.module}.{a.name}"
+                    yield inner if inner in MODULES else node.module
+
+
+def part(module: str) -> str:
+    """Which part of the package a module belongs to; the package itself is the face that ``loss`` shows."""
+    names = module.split(".")
+    return names[1] if len(names) > 1 else "loss"
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {part(m) for m in MODULES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str) -> None:
+    own = part(name)
+    for target in imports(name):
+        other = part(target)
+        allowed = other == own or LEVEL[other] < LEVEL[own] or (own, other) in PEERS
+        assert allowed, f"{name} imports {target}, and {own} must not know {other}"
+
+
+def test_no_import_cycles() -> None:
+    graph = {m: set(imports(m)) - {m} for m in MODULES if m != "lossdsl"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def loaded(statement: str) -> set[str]:
+    """What a new interpreter has loaded after a statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    assert not loaded("import lossdsl") & {"numpy", "scipy", "lark", "sympy", "mpmath", "flint", "torch", "matplotlib", "rich", "typer"}
+
+
+def test_only_the_torch_backend_needs_torch() -> None:
+    everything = [m for m in MODULES if "torch" not in m.rsplit(".", 1)[-1]]
+    assert "torch" not in loaded("\n".join(f"import {m}" for m in everything))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_text_is_run(name: str) -> None:
+    """Only the modules that load generated code may call ``exec``, and nothing calls ``eval``."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    assert "eval" not in called
+    assert "exec" not in called or part(name) == "runtime", f"{name} calls exec"
+
+
+def test_files_name_no_place_on_one_machine() -> None:
+    place = re.compile(r"(?<![\w./-])/(?:home|root|work|tmp|Users)/")
+    folders = ["lossdsl", "grammar", "library", "tests", "docs", "examples", "benchmarks"]
+    kept = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".loss", ".lark", ".md"}]
+    kept += ROOT.glob("*.md")
+    assert not [str(p) for p in kept if place.search(p.read_text(encoding="utf-8"))]
