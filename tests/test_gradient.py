@@ -1,0 +1,130 @@
+"""The gradient, the Hessian and the Hessian-vector product agree with differences of the reference, for a table of hard shapes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import lossdsl
+from lossdsl import pipeline
+from lossdsl.passes.gradient import gradient, tangent, vjp
+from lossdsl.runtime import reference
+from lossdsl.runtime.sample import sample
+
+CASES = {
+    "pointwise": "a(f: real, y: real; d: positive = 1) = piecewise(u^2/2 if abs(u) <= d, d*(abs(u) - d/2) otherwise) where u = f - y",
+    "shared_by_branches": "a(x: real, y: real) = piecewise(exp(u) if y > 0, log(1 + u^2) otherwise)*u where u = x*y + x",
+    "chain_of_branches": "a(x: real) = c where b = piecewise(x^2 if x > 0, 3*x otherwise)\n  c = piecewise(b*x if b > 1, sin(b) otherwise)",
+    "quotient": "a(x: real[n], w: positive[n]) = sum[n](w*x)/sum[n](w*x^2 + 1)",
+    "softmax_cross_entropy": "a(s: logit[k], y: class(k)) = logsumexp[k](s) - s[y]",
+    "naive_cross_entropy": "a(s: logit[k], y: class(k)) = -log(exp(s[y])/sum[k](exp(s)))",
+    "focal": "a(s: logit[k], y: class(k); g: nonnegative = 2) = -(1 - p[y])^g*log(p[y]) where p = softmax[k](s)",
+    "label_smoothing": "a(s: logit[k], y: class(k); eps: unit = 0.1) = -sum[k](t*log_softmax[k](s)) where t[k] = (1 - eps)*(k == y) + eps/size(k)",
+    "total_variation": "a(u: real[h, w]) = sum[h, w | h + 1 < size(h)]((u[h + 1, w] - u)^2) + sum[h, w | w + 1 < size(w)]((u[h, w + 1] - u)^2)",
+    "stencil_back": "a(u: real[h]) = sum[h | h >= 2](sin(u*u[h - 2])*u[size(h) - 1 - h])",
+    "max": "a(x: real[n]) = max[n](x^2) - 2*min[n](sin(x))",
+    "norm": "a(x: real[d], y: real[d]) = norm[d](x - y) + cosine(x, y)",
+    "pairs": "a(x: real[n, d]) = sum[i, j in n | i < j](exp(-sqdist(x[i], x[j])))",
+    "nt_xent": "a(u: real[n, d], v: real[n, d]; tau: positive = 0.5) = mean[i in n](logsumexp[j in n](s[i, j]/tau) - s[i, i]/tau)\n"
+               "  where s[i, j] = cosine(u[i], v[j])",
+    "supcon": "a(x: real[n, d], c: label[n]; tau: positive = 0.5) =\n"
+              "  mean[i in n | any[j in n](pos[i, j])](-mean[j in n | pos[i, j]](s[i, j]/tau - logsumexp[k in n | k != i](s[i, k]/tau)))\n"
+              "  where s[i, j] = cosine(x[i], x[j])\n  pos[i, j] = i != j and c[i] == c[j]",
+    "hard_triplet": "a(x: real[n, d], c: label[n]; m: positive = 0.2) =\n"
+                    "  mean[i in n](relu(m + max[j in n | c[j] == c[i]](D(i, j), default = 0) - min[j in n | c[j] != c[i]](D(i, j), default = 1)))\n"
+                    "  where D(i, j) = sqdist(x[i], x[j])",
+    "lambda_like": "a(s: real[n], y: nonnegative[n]) = sum[i, j in n | y[i] > y[j]](stop(abs(s[i]*y[j]))*softplus(s[j] - s[i]))",
+    "vq": "a(ze: real[d], e: real[k, d]; beta: positive = 0.25) = sqdist(stop(ze), q) + beta*sqdist(ze, stop(q))\n"
+          "  where q = e[k = argmin[k](sqdist(ze, e[k]))]",
+    "gather_rows": "a(w: real[v, d], t: class(v)[n], x: real[n, d]) = sum[n](dot[d](w[t], x)^2)",
+    "centroids": "a(x: real[n, d], c: label[n]) = mean[i in n](sqdist(x[i], m[i])) where m[i, d] = mean[j in n | c[j] == c[i]](x[j, d])",
+    "guard_one_level_up": "a(x: real[n], y: real[n]) = sum[i in n | y[i] > 0](sum[j in n | x[j] > x[i]](log(x[j] - x[i]))*x[i])",
+    "guard_two_levels_up": "a(x: real[n], y: real[n]) = sum[i in n | y[i] > 0](x[i]*sum[j in n](sqrt(abs(x[j]))*sum[k in n | x[k] > x[j]](log(x[k] - x[j]))))",
+    "poison": "a(x: real[n]) = sum[n | x > 0](sqrt(x)*log(x)) + sum[n](piecewise(sqrt(x) if x > 1, x^2 otherwise))",
+    "strong_zero": "a(x: real[n]) = sum[n]((x > 0)*log(x)*sqrt(x))",
+    "powers": "a(x: positive[n]; p: real = 1.5) = sum[n](x^p)^(1/p) + sum[n](2^x) + sum[n](x^x)",
+    "logsumexp_guarded": "a(x: real[n], m: bool[n]) = logsumexp[n | m](x*x) + log_softmax[n](x)[0]",
+    "softmax_pairs": "a(q: real[n, d], k: real[n, d]) = sum[i in n](sum[j in n](softmax[j in n](dot(q[i], k[j]))*k[j, 0])^2)",
+    "kl": "a(p: simplex[k], q: simplex[k]) = sum[k](q*log(q/p))",
+    "dice": "a(p: unit[n], y: unit[n]; eps: nonnegative = 1) = 1 - (2*sum[n](p*y) + eps)/(sum[n](p) + sum[n](y) + eps)",
+    "composed": "h(f: real, y: real) = log(cosh(f - y))\na(x: real[n], y: real[n]) = sum[n](h(x, y)*h(2*x, y))",
+    "weighted_mean": "a(x: real[n], w: nonnegative[n]) = mean[n](x^3, weight = w)",
+    "ranges": "a(x: real) = sum[b in 0..4](exp(-(x - b)^2/2)*b)",
+    "smooth_rank": "a(s: real[n], y: real[n]) = mean[i in n]((1 + sum[j in n | j != i](sigmoid(s[j] - s[i])) - y[i])^2)",
+    "sizes": "a(x: real[n], y: real[m]) = sum[n](x)*sum[m](y)/size(n) + sum[n](size(m)*x^2)",
+    "giou": "a(p: real[c], t: real[c]) = 1 - i/u + (h - u)/h where\n"
+            "  w = relu(min(p[2], t[2]) - max(p[0], t[0]))\n  v = relu(min(p[3], t[3]) - max(p[1], t[1]))\n  i = w*v\n"
+            "  u = (p[2] - p[0])*(p[3] - p[1]) + (t[2] - t[0])*(t[3] - t[1]) - i\n"
+            "  h = (max(p[2], t[2]) - min(p[0], t[0]))*(max(p[3], t[3]) - min(p[1], t[1]))",
+}  # fmt: skip
+
+SIZES = {"n": 4, "k": 4, "d": 3, "h": 4, "w": 3, "v": 5, "m": 3, "c": 4}
+
+
+def _case(name: str, seed: int = 1):
+    program = lossdsl.parse(CASES[name])["a"].program
+    arrays = sample(program, seed, sizes=SIZES)
+    params = {p.name: float(p.default) for p in program.params}
+    return program, arrays, params
+
+
+def _real_inputs(program) -> list[str]:
+    return [i.name for i in program.inputs if i.kind.role == "number" and not i.kind.integer]
+
+
+def _close(got, want, scale=1.0) -> None:
+    got, want = np.asarray(got, object), np.asarray(want, object)
+    assert got.shape == want.shape
+    for a, b in zip(got.ravel(), want.ravel(), strict=True):
+        a, b = float(a), float(b)
+        assert math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9 * scale), (a, b)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_is_the_limit_of_differences(name: str) -> None:
+    program, arrays, params = _case(name)
+    for wrt in _real_inputs(program):
+        want = reference.differences(program, arrays, params, wrt)
+        for form in (gradient(program, [wrt]), pipeline.derived(program, [wrt])):
+            got = reference.evaluate(form, arrays, params)[form.outputs[0].name].value
+            _close(got, want)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hessian_vector_product_is_the_derivative_of_the_gradient(name: str) -> None:
+    program, arrays, params = _case(name)
+    wrt = _real_inputs(program)[0]
+    rng = np.random.default_rng(3)
+    v = rng.normal(size=np.shape(arrays[wrt]))
+    derived = gradient(program, [wrt])
+    want = _directional(derived, arrays, params, wrt, v)
+    forward = tangent(derived, {wrt: "v_"})
+    got = reference.evaluate(forward, {**arrays, "v_": v}, params)[derived.outputs[0].name].value
+    _close(got, want)
+    reverse = vjp(derived, [wrt], "v_")
+    got = reference.evaluate(reverse, {**arrays, "v_": v}, params)[wrt].value
+    _close(got, want)
+    closed = pipeline.hessian_vector(program, wrt, "v_")
+    got = reference.evaluate(closed, {**arrays, "v_": v}, params)[closed.outputs[0].name].value
+    _close(got, want)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hessian_times_a_vector_is_the_hessian_vector_product(name: str) -> None:
+    program, arrays, params = _case(name)
+    wrt = _real_inputs(program)[0]
+    v = np.random.default_rng(3).normal(size=np.shape(arrays[wrt]))
+    full = pipeline.second(program, wrt)
+    matrix = np.asarray(reference.evaluate(full, arrays, params)[full.outputs[0].name].value, object)
+    got = np.tensordot(matrix, np.asarray(v, object), axes=np.ndim(v)) if np.ndim(v) else matrix * v
+    product = tangent(gradient(program, [wrt]), {wrt: "v_"})
+    want = reference.evaluate(product, {**arrays, "v_": v}, params)[product.outputs[0].name].value
+    _close(got, want)
+
+
+def _directional(program, arrays, params, wrt, v):
+    """Central difference of an array program along v, with stop's arguments at the base point."""
+    out = program.outputs[0].name
+    return reference.directional(program, arrays, params, {wrt: v})[out]
