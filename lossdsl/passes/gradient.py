@@ -511,18 +511,24 @@ def gradient(program: Program, wrt: Sequence[str]) -> Program:
     return replace(program, name=outputs[0].name, outputs=outputs, wrt=tuple(wrt))
 
 
-def vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
-    """Value and vector-Jacobian product in one program.
+def pullback(program: Program, wrt: Sequence[str], seeds: Mapping[str, str]) -> Program:
+    """Reverse mode with given cotangents: the new input ``seeds[output]`` has that output's axes.
 
-    The new input ``seed`` has the axes of the program's one output; the outputs are the value, under its own name, and for
-    each name of ``wrt`` the gradient of ``sum(seed*value)``, under that name.
+    The outputs are, for each name of ``wrt`` and under that name, the gradient of the sum of all ``seed*output``.
     """
-    (output,) = program.outputs
-    kind = Kind("real", tuple((str(i.axis), str(i.tag)) for i in output.indices))
-    given = Input(seed, kind)
-    adjoints = Reverse(program, wrt).run([_fresh_output(output, ref(seed, [ix(i) for i in output.indices]))])
+    given = [(o, seeds[o.name]) for o in program.outputs if o.name in seeds]
+    new = tuple(Input(seed, Kind("real", tuple((str(i.axis), str(i.tag)) for i in o.indices))) for o, seed in given)
+    starts = [_fresh_output(o, ref(seed, [ix(i) for i in o.indices])) for o, seed in given]
+    adjoints = Reverse(program, wrt).run(starts)
     outputs = tuple(Output(w.name, _indices(w), adjoints[w.name]) for w in _known(program, wrt))
-    return replace(program, inputs=(*program.inputs, given), outputs=(output, *outputs), wrt=tuple(wrt))
+    return replace(program, inputs=(*program.inputs, *new), outputs=outputs, wrt=tuple(wrt))
+
+
+def vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
+    """The one output of the program, under its own name, and after it the ``pullback`` of ``seed``."""
+    (output,) = program.outputs
+    back = pullback(program, wrt, {output.name: seed})
+    return replace(back, outputs=(output, *back.outputs))
 
 
 def jacobian(program: Program, wrt: str) -> Program:
