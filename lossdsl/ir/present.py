@@ -1,0 +1,425 @@
+"""Prepares expressions for printing: recovers sugar, finds shared parts, names indices; ``text`` and ``latex`` print the result.
+
+Sugar is written with nodes that no pass sees: reductions ``mean count all softmax log_softmax``, and calls whose names are no
+names of the language:
+
+================  ==============================  ====================================
+call              arguments                       what it prints as
+================  ==============================  ====================================
+``[]``            reduction, index values         ``softmax[k](s)[j]``
+``default``       reduction, value if empty       ``max[k | g](s, default = d)``
+``weight``        body, weight (inside a mean)    ``mean[n](x, weight = w)``
+``chain < <=``    three numbers or more           ``a < b <= c``
+================  ==============================  ====================================
+
+Sugar is recovered only where the front end gives the same node back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lossdsl.ir.expr import (
+    INF, ONE, TRUE, ZERO, Expr, Index, Range, and_, branches, call, cmp, conjuncts, ix, neg, not_, open_red, postorder, red,
+    replace_indices, rewrite, size, substitute,
+)  # fmt: skip
+from lossdsl.ir.program import Input, Program
+
+DEFAULTED = ("max", "min", "mean", "logsumexp", "argmax", "argmin")
+RISING, FALLING = ("<", "<="), (">", ">=")
+
+Step = Generator[Any, str, str]
+
+
+def run(first: Step, visit: Callable[..., Step]) -> str:
+    """Runs generators that ask for the text of parts by yielding arguments of ``visit``; a recursion without Python's stack."""
+    stack, text = [first], ""
+    begun = False
+    while stack:
+        try:
+            request = stack[-1].send(text) if begun else next(stack[-1])
+        except StopIteration as done:
+            stack.pop()
+            text, begun = done.value, True
+        else:
+            stack.append(visit(*request))
+            begun = False
+    return text
+
+
+# -- sugar ------------------------------------------------------------------------------------------------------------
+
+
+def sugar(roots: Sequence[Expr]) -> tuple[Expr, ...]:
+    """The expressions with sugar put back."""
+    return rewrite(roots, _sugared)
+
+
+def _sugared(e: Expr) -> Expr:
+    match e.op:
+        case "sub":
+            return _log_softmax(e) or e
+        case "call" if e.data == "exp":
+            return _softmax(e) or e
+        case "div":
+            return _mean(e) or e
+        case "red" if e.data[0] == "sum" and e.args[0] is ONE and e.args[1] is not TRUE:
+            return red("count", e.data[1], ONE, e.args[1])
+        case "not":
+            return _all(e) or e
+        case "and":
+            return _chained(e)
+        case "pw":
+            return _guarded(e) or _default(e) or e
+    return e
+
+
+def _places(pattern: Expr, binders: Sequence[Index], e: Expr) -> tuple[Expr, ...] | None:
+    """The values of the binders at which the pattern is ``e``, if there are any and they are determined."""
+    found: dict[Index, Expr] = {}
+    stack, seen = [(pattern, e)], set()
+    while stack:
+        p, q = stack.pop()
+        if (p, q) in seen or p.free.isdisjoint(binders):
+            continue
+        seen.add((p, q))
+        if p.op == "ix":
+            found.setdefault(p.data, q)
+        elif p.op == q.op and p.data == q.data and len(p.args) == len(q.args):
+            stack += zip(p.args, q.args, strict=True)
+        else:
+            return None
+    if len(found) < len(binders) or replace_indices(pattern, found) is not e:
+        return None
+    return tuple(found[b] for b in binders)
+
+
+def _normalised(e: Expr) -> tuple[Expr, tuple[Expr, ...]] | None:
+    """The logsumexp and the index values of ``x - logsumexp[..](x)``."""
+    if e.op != "sub" or e.args[1].op != "red" or e.args[1].data[0] != "logsumexp":
+        return None
+    whole = e.args[1]
+    binders = whole.data[1]
+    if any(isinstance(b.axis, Range) for b in binders):
+        return None
+    values = _places(whole.args[0], binders, e.args[0])
+    return None if values is None else (whole, values)
+
+
+def _log_softmax(e: Expr) -> Expr | None:
+    found = _normalised(e)
+    if found is None or found[0].args[1] is not TRUE:
+        return None
+    return _reading("log_softmax", *found)
+
+
+def _reading(op: str, whole: Expr, values: Sequence[Expr]) -> Expr:
+    return call("[]", red(op, whole.data[1], *whole.args), *values)
+
+
+def _softmax(e: Expr) -> Expr | None:
+    inner = e.args[0]
+    if inner.op == "call" and inner.data == "[]" and inner.args[0].data[0] == "log_softmax" and inner.args[0].args[1] is TRUE:
+        return _reading("softmax", inner.args[0], inner.args[1:])
+    return None
+
+
+def _guarded(e: Expr) -> Expr | None:
+    """``piecewise(exp(x - logsumexp[k | g](x)) if g, 0 otherwise)`` is a guarded softmax; likewise for its logarithm."""
+    [(value, condition), *more], other = branches(e)
+    if more:
+        return None
+    op, empty = ("softmax", ZERO) if value.op == "call" and value.data == "exp" else ("log_softmax", neg(INF))
+    found = _normalised(value.args[0] if op == "softmax" else value)
+    if found is None or other is not empty:
+        return None
+    whole, values = found
+    guard = replace_indices(whole.args[1], dict(zip(whole.data[1], values, strict=True)))
+    return _reading(op, whole, values) if guard is condition and guard is not TRUE else None
+
+
+def _alike(a: Expr, b: Expr) -> tuple[tuple[Index, ...], tuple[Expr, ...]] | None:
+    """Two reductions over the same axes, opened over the same indices: these and both bodies and guards."""
+    if a.op != "red" or b.op != "red" or [i.axis for i in a.data[1]] != [i.axis for i in b.data[1]]:
+        return None
+    new, body, guard = open_red(a)
+    return new, (body, guard, *substitute(b.args, {i: ix(n) for i, n in zip(b.data[1], new, strict=True)}))
+
+
+def _mean(e: Expr) -> Expr | None:
+    """``sum[..| g](x)/sum[..| g](1)``, or the same with a weight w whose zeros are left out."""
+    pair = _alike(*e.args)
+    if pair is None or e.args[0].data[0] != "sum" or e.args[1].data[0] not in ("sum", "count"):
+        return None
+    binders, (body, guard, weight, weight_guard) = pair
+    if guard is not weight_guard:
+        return None
+    if weight is ONE:
+        return red("mean", binders, body, guard)
+    literals = conjuncts(guard)
+    if body.op == "mul" and body.args[0] is weight and literals and literals[-1] is cmp("!=", weight, ZERO):
+        return red("mean", binders, call("weight", body.args[1], weight), and_(*literals[:-1]))
+    return None
+
+
+def _all(e: Expr) -> Expr | None:
+    inside = e.args[0]
+    if inside.op == "red" and inside.data[0] == "any" and inside.args[0].op == "not":
+        return red("all", inside.data[1], not_(inside.args[0]))
+    return None
+
+
+def _default(e: Expr) -> Expr | None:
+    [(value, condition), *more], other = branches(e)
+    if more or value.op != "red" or value.data[0] not in DEFAULTED:
+        return None
+    if value.args[1] is TRUE:
+        some = and_(*(cmp(">", size(b.axis), ZERO) for b in value.data[1]))
+        return call("default", value, other) if condition is some else None
+    if condition.op != "red" or condition.data[0] != "any":
+        return None
+    pair = _alike(value, condition)
+    return call("default", value, other) if pair and pair[1][1] is pair[1][2] else None
+
+
+def _chained(e: Expr) -> Expr:
+    out: list[Expr] = []
+    for c in conjuncts(e):
+        joined = _joined(out[-1], c) if out else None
+        if joined is not None:
+            out[-1] = joined
+        else:
+            out.append(c)
+    return and_(*out)
+
+
+def _joined(a: Expr, b: Expr) -> Expr | None:
+    """``a < b and b <= c`` as a chain, if both point the same way."""
+    left, right = comparisons(a), comparisons(b)
+    if not left or not right or a.args[-1] is not b.args[0]:
+        return None
+    if any(set(left + right) <= set(way) for way in (RISING, FALLING)):
+        return call("chain " + " ".join(left + right), *a.args, *b.args[1:])
+    return None
+
+
+def comparisons(e: Expr) -> list[str]:
+    """The operators of a comparison or of a chain of them."""
+    if e.op == "cmp":
+        return [str(e.data)]
+    return str(e.data).split()[1:] if e.op == "call" and e.data.startswith("chain ") else []
+
+
+# -- shared parts -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A part that is printed once, under a name, over the indices that are free in it."""
+
+    name: str
+    indices: tuple[Index, ...]
+    body: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Locals, each after those it uses, and for every node that is printed as one: which, and at which indices."""
+
+    locals: tuple[Local, ...]
+    places: Mapping[Expr, tuple[Local, tuple[Index, ...]]]
+
+
+def free_in_order(e: Expr) -> tuple[Index, ...]:
+    """The free indices, first occurrence first."""
+    out: dict[Index, None] = {}
+    stack, seen = [e], set()
+    while stack and len(out) < len(e.free):
+        x = stack.pop()
+        if x in seen or not x.free:
+            continue
+        seen.add(x)
+        if x.op == "ix" and x.data in e.free:
+            out[x.data] = None
+        stack += reversed(x.args)
+    return tuple(out)
+
+
+def _classes(nodes: Sequence[Expr]) -> dict[Expr, Expr]:
+    """For each node the first one that equals it up to the names of free indices."""
+    shapes: dict[Any, int] = {}
+    shape: dict[Expr, int] = {}
+    groups: dict[int, list[Expr]] = {}
+    for e in nodes:
+        data = (e.data[0], tuple(b.axis for b in e.data[1])) if e.op == "red" else e.data.axis if e.op == "ix" else e.data
+        shape[e] = shapes.setdefault((e.op, data, tuple(shape[a] for a in e.args)), len(shapes))
+        groups.setdefault(shape[e], []).append(e)
+    out: dict[Expr, Expr] = {}
+    for group in groups.values():
+        first: dict[Expr, Expr] = {}
+        for e in group:
+            key = e
+            if len(group) > 1 and e.free:
+                key = replace_indices(e, {i: ix(Index(i.axis, -1 - k)) for k, i in enumerate(free_in_order(e))})
+            out[e] = first.setdefault(key, e)
+    return out
+
+
+def _worth(uses: int, weight: int) -> bool:
+    """Whether a name saves more than it costs."""
+    return uses > 1 and (uses - 1)*(weight - 2) >= 8
+
+
+def share(roots: Sequence[Expr], names: Iterable[str]) -> Shared:
+    """What is used more than once and is large enough for a name of its own; ``names`` are used in turn."""
+    nodes = list(postorder(roots))
+    first = _classes(nodes)
+    leaders = [e for e in nodes if first[e] is e]
+    uses = Counter(first[r] for r in roots)
+    for e in leaders:
+        uses.update(first[a] for a in e.args)
+    weight: dict[Expr, int] = {}
+    chosen: dict[Expr, None] = {}
+    for e in leaders:
+        weight[e] = _weight(e, [weight[first[a]] if first[a] not in chosen else 1 + len(a.free) for a in e.args])
+        if _worth(uses[e], weight[e]) and _nameable(e):
+            chosen[e] = None
+    supply = iter(names)
+    made = {e: Local(next(supply), free_in_order(e), e) for e in chosen}
+    places = {e: (made[first[e]], free_in_order(e)) for e in nodes if first[e] in made}
+    return Shared(tuple(made.values()), places)
+
+
+def _weight(e: Expr, parts: Sequence[int]) -> int:
+    """About how many symbols the node prints."""
+    if e.op == "ref":
+        return 1 + sum(w for a, w in zip(e.args, parts, strict=True) if a.op != "ix")
+    if e.op == "bool":
+        return 0
+    if e.op == "call" and e.data == "[]":
+        return parts[0] + sum(w for a, w in zip(e.args[1:], parts[1:], strict=True) if a.op != "ix")
+    return 1 + sum(parts)
+
+
+def _nameable(e: Expr) -> bool:
+    """A mean's weighted body is no expression by itself, and a number read from a condition stays visible as one."""
+    if e.op == "call" and e.data == "weight":
+        return False
+    return e.op != "iverson" and not (e.op == "red" and e.data[0] in ("softmax", "log_softmax"))
+
+
+# -- names of indices -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How the indices in sight are printed, and the names that no new index may take."""
+
+    names: Mapping[Index, str]
+    taken: frozenset[str]
+
+    def bind(self, pairs: Iterable[tuple[Index, str]]) -> Scope:
+        new = dict(pairs)
+        return Scope({**self.names, **new}, self.taken | frozenset(new.values()))
+
+    def reserving(self, names: Iterable[str]) -> Scope:
+        return Scope(self.names, self.taken.union(names))
+
+    def name(self, index: Index) -> str:
+        if index in self.names:
+            return self.names[index]
+        match index.tag:
+            case str():
+                return index.tag
+            case int():
+                return f"{_axis_word(index)}_{index.tag}"
+            case (height, place):
+                return f"{_axis_word(index)}_{height}_{place}"
+
+
+def _axis_word(index: Index) -> str:
+    return index.axis if isinstance(index.axis, str) else "range"
+
+
+class Names:
+    """Gives indices readable names: an axis' own where no other index over it is about, else i, j, ..."""
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.inputs = {i.name: i for i in inputs}
+        self.standing: dict[str, list[str]] = {}
+        for i in inputs:
+            for axis, own in i.kind.axes:
+                known = self.standing.setdefault(axis, [axis])
+                if own not in known:
+                    known.append(own)
+
+    def own(self, axis: str | Range) -> list[str]:
+        """The names that stand for an index along the axis without being introduced."""
+        return [] if isinstance(axis, Range) else self.standing.get(axis, [axis])
+
+    def axes(self, e: Expr) -> list[tuple[str | Range, str]]:
+        """The (axis, own name) pairs of a reference; of an unknown name as its indices tell."""
+        if e.data in self.inputs:
+            return list(self.inputs[e.data].kind.axes)
+        return [(a.data.axis, _axis_word(a.data)) if a.op == "ix" else ("", "") for a in e.args]
+
+    def choose(self, binders: Sequence[Index], parts: Sequence[Expr], scope: Scope) -> list[tuple[Index, str]]:
+        free = frozenset[Index]().union(*(p.free for p in parts)) - frozenset(binders)
+        visible = {scope.name(i) for i in free}
+        chosen: list[tuple[Index, str]] = []
+        for b in binders:
+            used = visible.union(name for _, name in chosen)
+            chosen.append((b, self._own_name(b, parts, used) or self._new_name(b, scope, {n for _, n in chosen})))
+        return chosen
+
+    def _own_name(self, b: Index, parts: Sequence[Expr], used: set[str]) -> str | None:
+        votes: Counter[str] = Counter()
+        alone = True
+        stack, seen = [p for p in parts if b in p.free], set()
+        while stack:
+            e = stack.pop()
+            if e in seen:
+                continue
+            seen.add(e)
+            alone = alone and not any(i.axis == b.axis and i != b for i in e.free)
+            if e.op == "ref" and e.data in self.inputs:
+                votes.update(own for a, (_, own) in zip(e.args, self.axes(e), strict=True) if a.op == "ix" and a.data == b)
+            stack += [a for a in e.args if b in a.free]
+        names = [n for n in self.own(b.axis) if n not in used]
+        if alone and isinstance(b.axis, str) and b.axis in names:
+            return b.axis
+        if len(self.own(b.axis)) > 1:
+            return max((n for n in names if votes[n]), key=lambda n: votes[n], default=None)
+        return None
+
+    def _new_name(self, b: Index, scope: Scope, used: set[str]) -> str:
+        pool = [*"ijl", *(f"{_axis_word(b)}{n}" for n in range(2, 999))]
+        return next(n for n in pool if n not in scope.taken and n not in used)
+
+
+def axes(roots: Iterable[Expr]) -> set[str]:
+    """The named axes that are bound or measured."""
+    found = set()
+    for e in postorder(roots):
+        found |= {e.data} if e.op == "size" else {b.axis for b in e.data[1]} if e.op == "red" else set()
+    return {a for a in found if isinstance(a, str)}
+
+
+def reserved(program: Program) -> frozenset[str]:
+    """Every name that an index or a local of the program must not take."""
+    inputs, params = program.inputs, program.params
+    names = {i.name for i in inputs} | {p.name for p in params} | {name for name, _ in program.functions}
+    for kind in (*(i.kind for i in inputs), *(p.kind for p in params)):
+        names |= {n for pair in kind.axes for n in pair} | ({kind.of} if kind.of else set())
+    names |= {str(i.tag) for o in program.outputs for i in o.indices}
+    return WORDS | names | axes((*program.roots, *program.requires))
+
+
+# Reserved words, constants, the calling convention's names, and the names that stand for inputs where none are declared.
+WORDS = frozenset(
+    ("where", "if", "otherwise", "in", "and", "or", "not", "pi", "inf", "f", "y", "r", "z")
+    + ("reduction", "sample_weight", "sample_mask", "check")
+)

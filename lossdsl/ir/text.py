@@ -1,0 +1,376 @@
+"""Programs and expressions as DSL text that parses back to the same nodes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import isinf
+from types import MappingProxyType
+from typing import Any
+
+from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, references
+from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, reserved, run, share, sugar
+from lossdsl.ir.program import Note, Output, Param, Program
+from lossdsl.kinds import Interval, Kind
+
+Request = tuple[Any, ...]
+Plain = Generator[Request, str, tuple[str, int]]
+
+OR, AND, NOT, COMPARE, SUM, PRODUCT, MINUS, POWER, ATOM = range(9)
+_BINARY = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT), "and": ("and", AND), "or": ("or", OR)}
+_NEVER = "1 == 0"
+# After a comma or before an operator; never before ``name =``, which would read as a new local.
+_BREAK = re.compile(r"(?:(?<=,) (?!\w+(?:\[[^]]*\])? =)| (?=[+-] |and |or ))")
+
+
+def expression(e: Expr) -> str:
+    """An expression by itself; large shared parts follow as ``where`` locals."""
+    (shown,) = sugar([e])
+    scope = Scope({i: i.tag for i in e.free if isinstance(i.tag, str)}, WORDS | references([e]) | axes([e]))
+    writer = _Writer([shown], Names(()), scope)
+    text = writer.text(shown, writer.scope)
+    return f"{text} where {', '.join(writer.locals())}" if writer.shared.locals else text
+
+
+def program(p: Program, *, width: int = 110) -> str:
+    """The definition of a program, or one definition for each output, with its docstring and annotations."""
+    return "\n\n".join(_definition(p, o, width) for o in p.outputs)
+
+
+# -- definitions ------------------------------------------------------------------------------------------------------
+
+
+def _definition(p: Program, output: Output, width: int) -> str:
+    shown, *requires = sugar([output.expr, *p.requires])
+    writer = _Writer([shown], Names(p.inputs), Scope({}, reserved(p)))
+    own = [(i, writer.scope.name(i)) for i in output.indices]
+    head = f"[{_binders(own, writer.names)}]" if own else ""
+    body = writer.text(shown, writer.scope.bind(own))
+    lines = [*_docstring(p.doc), *_equation(f"{output.name}{head}({_parameters(p)}) =", body, width)]
+    lines += _where(writer.locals(), width)
+    conditions = [writer.text(r, writer.scope) for r in requires]
+    lines += [f"  {tag:<8}{text}" for tag, text in _annotations(p, conditions)]
+    return "\n".join(lines)
+
+
+def _docstring(doc: str) -> list[str]:
+    return [f'"""{doc}"""'] if doc else []
+
+
+def _equation(header: str, body: str, width: int) -> list[str]:
+    if len(header) + 1 + len(body) <= width:
+        return [f"{header} {body}"]
+    return [*wrapped(header, width, "", "    "), *wrapped(body, width, "    ", "      ")]
+
+
+def _where(definitions: Sequence[str], width: int) -> list[str]:
+    lines: list[str] = []
+    for n, text in enumerate(definitions):
+        lines += wrapped(text, width, "          " if n else "    where ", "            ")
+    return lines
+
+
+def _binders(pairs: Sequence[tuple[Index, str]], names: Names, ranges: Mapping[Index, str] = MappingProxyType({})) -> str:
+    """``n, i, j in d``: an index that is an axis' own by its name, the others by name and axis."""
+    out: list[str] = []
+    for k, (index, name) in enumerate(pairs):
+        new = name not in names.own(index.axis)
+        grouped = new and k + 1 < len(pairs) and pairs[k + 1][0].axis == index.axis and pairs[k + 1][1] not in names.own(index.axis)
+        out.append(name if not new or grouped else f"{name} in {ranges.get(index, index.axis)}")
+    return ", ".join(out)
+
+
+def _parameters(p: Program) -> str:
+    inputs = ", ".join(f"{i.name}: {kind(i.kind)}" for i in p.inputs)
+    params = [_parameter(x) for x in p.params] + [f"{name} = {function}" for name, function in p.functions]
+    return f"{inputs}; {', '.join(params)}" if params else inputs
+
+
+def _parameter(x: Param) -> str:
+    default = "" if x.default is None else f" = {bound(x.default)}"
+    return f"{x.name}: {kind(x.kind)}{default}"
+
+
+def kind(k: Kind) -> str:
+    """A kind as it is declared: ``class(k, ignore = -100)[n]``."""
+    options = [x for x in (k.of, None if k.ignore is None else f"ignore = {k.ignore}") if x]
+    axes = [axis if axis == own else f"{own} in {axis}" for axis, own in k.axes]
+    if k.name == "simplex" and k.of and axes.count(k.of) == 1 and axes[-1] == k.of:
+        options = options[1:]
+    return (
+        k.name
+        + (f"({', '.join(options)})" if options else "")
+        + (f"[{', '.join(axes)}]" if axes else "")
+        + (f" in {interval(k.interval)}" if k.interval else "")
+    )
+
+
+def interval(i: Interval) -> str:
+    return f"{'(' if i.low_open else '['}{bound(i.low)}, {bound(i.high)}{')' if i.high_open else ']'}"
+
+
+def bound(x: Fraction | float) -> str:
+    """A default or an end of an interval."""
+    if isinstance(x, float) and isinf(x):
+        return "inf" if x > 0 else "-inf"
+    return number(Fraction(x))[0]
+
+
+def _annotations(p: Program, requires: Sequence[str]) -> Iterator[tuple[str, str]]:
+    if p.wrt:
+        yield "wrt", ", ".join(p.wrt)
+    if p.batch:
+        yield "batch", p.batch
+    for text in requires:
+        yield "require", text
+    for note in p.notes:
+        yield note.tag, _note(note)
+
+
+def _note(note: Note) -> str:
+    return " ".join(str(x) for x in note.data)
+
+
+# -- lines ------------------------------------------------------------------------------------------------------------
+
+
+def wrapped(text: str, width: int, first: str, later: str) -> list[str]:
+    """The text in lines of at most ``width`` where it can be broken; each break lies in as few brackets as possible."""
+    lines: list[str] = []
+    indent = first
+    while len(indent) + len(text) > width:
+        at = _break(text, width - len(indent))
+        if at is None:
+            break
+        lines.append(indent + text[:at].rstrip())
+        text, indent = text[at:].lstrip(), later
+    return [*lines, indent + text]
+
+
+def _break(text: str, room: int) -> int | None:
+    """The last place of least depth that leaves at most ``room`` characters before it, else the first place there is."""
+    best: tuple[int, int] | None = None
+    depth = 0
+    for at, c in enumerate(text):
+        depth += (c in "([") - (c in ")]")
+        if c != " " or not _BREAK.match(text, at):
+            continue
+        if at > room:
+            return best[1] if best else at
+        if at > room//3 and (best is None or depth <= best[0]):
+            best = depth, at
+    return best[1] if best else None
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def number(x: Fraction) -> tuple[str, int]:
+    """The shortest exact spelling of a number, and its precedence."""
+    if x < 0:
+        text, level = number(-x)
+        return f"-{text}", min(level, MINUS)
+    if x.denominator == 1:
+        return _whole(x.numerator), ATOM
+    decimal = _decimal(x)
+    fraction = f"{x.numerator}/{x.denominator}"
+    if decimal is not None and (len(decimal) <= 6 or len(decimal) <= len(fraction)):
+        return decimal, ATOM
+    return fraction, PRODUCT
+
+
+def _whole(n: int) -> str:
+    text = str(n)
+    digits = text.rstrip("0")
+    return f"{digits}e{len(text) - len(digits)}" if len(digits) == 1 and len(text) > 6 else text
+
+
+def _decimal(x: Fraction) -> str | None:
+    """A finite decimal, with an exponent where it is small; None if there is none."""
+    places, rest = 0, x.denominator
+    while rest % 10 == 0:
+        rest, places = rest//10, places + 1
+    for p in (2, 5):
+        while rest % p == 0:
+            rest, places = rest//p, places + 1
+    if rest != 1:
+        return None
+    digits = str(x.numerator*10**places//x.denominator)
+    if places - len(digits) >= 3:
+        tail = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{digits[0]}{tail}e-{places - len(digits) + 1}"
+    digits = digits.rjust(places + 1, "0")
+    return f"{digits[:-places]}.{digits[-places:]}"
+
+
+# -- expressions ------------------------------------------------------------------------------------------------------
+
+
+def _leaf(e: Expr, scope: Scope) -> tuple[str, int]:
+    match e.op:
+        case "num":
+            return number(e.data)
+        case "const":
+            return f"piecewise(0 if {_NEVER})" if e is NAN else str(e.data), ATOM
+        case "bool":
+            return "1 == 1" if e.data else _NEVER, COMPARE
+        case "ix":
+            return scope.name(e.data), ATOM
+    return f"size({e.data})", ATOM
+
+
+class _Writer:
+    """Writes the expressions of one definition."""
+
+    def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope) -> None:
+        supply = (name for name in (f"t{k}" for k in itertools.count(1)) if name not in scope.taken)
+        self.names, self.shared = names, share(roots, supply)
+        self.scope = scope.bind([]).reserving(x.name for x in self.shared.locals)
+        self.heads = {x: names.choose(x.indices, [x.body], self.scope) for x in self.shared.locals}
+
+    def text(self, e: Expr, scope: Scope) -> str:
+        return run(self.step(e, scope), self.step)
+
+    def locals(self) -> list[str]:
+        return [self._local(x) for x in self.shared.locals]
+
+    def _local(self, x: Local) -> str:
+        pairs = self.heads[x]
+        head = ", ".join(_binders([pair], self.names) for pair in pairs)
+        body = run(self.step(x.body, self.scope.bind(pairs), named=False), self.step)
+        return f"{x.name}{f'[{head}]' if head else ''} = {body}"
+
+    def step(self, e: Expr, scope: Scope, level: int = OR, right: bool = False, factor: bool = False, named: bool = True) -> Step:
+        """The text of ``e``, in parentheses if it binds less tightly than ``level`` or is a signed right operand.
+
+        ``factor``: it stands in a product, where a condition or a logarithm would be read together with the other factors.
+        """
+        if named and e in self.shared.places:
+            local, indices = self.shared.places[e]
+            return self._local_at(local, indices, scope)
+        text, own = yield from self._plain(e, scope, factor)
+        return f"({text})" if own < level or (right and text.startswith("-")) else text
+
+    def _plain(self, e: Expr, scope: Scope, factor: bool) -> Plain:
+        """The text of a node and its precedence."""
+        match e.op:
+            case "num" | "const" | "bool" | "ix" | "size":
+                return _leaf(e, scope)
+            case "ref":
+                return (yield from self._ref(e, scope)), ATOM
+            case "add" | "sub" | "mul" | "div" | "and" | "or":
+                return (yield from self._binary(e, scope))
+            case "neg":
+                inside = yield e.args[0], scope, MINUS, False, True
+                return f"-{inside}", MINUS
+            case "pow":
+                base = yield e.args[0], scope, ATOM, True
+                exponent = yield e.args[1], scope, POWER, True
+                return f"{base}^{exponent}", POWER
+            case "cmp":
+                return (yield from self._chain(e, scope)), COMPARE
+            case "not":
+                inside = yield e.args[0], scope, ATOM
+                return f"not {inside}", NOT
+            case "iverson":
+                inside = yield e.args[0], scope
+                return f"({inside})", ATOM
+            case "pw":
+                return (yield from self._piecewise(e, scope)), ATOM
+            case "red":
+                return (yield from self._reduction(e, scope))[0], ATOM
+            case "call":
+                return (yield from self._call(e, scope, factor))
+        raise AssertionError(e.op)
+
+    def _each(self, parts: Iterable[Expr], scope: Scope) -> Generator[Request, str, list[str]]:
+        out: list[str] = []
+        for e in parts:
+            out.append((yield e, scope, OR))  # noqa: PERF401 (a comprehension cannot yield)
+        return out
+
+    def _binary(self, e: Expr, scope: Scope) -> Plain:
+        sign, level = _BINARY[e.op]
+        factor = level == PRODUCT
+        left = yield e.args[0], scope, level, False, factor
+        right = yield e.args[1], scope, level + 1, True, factor
+        return (f"{left}{sign}{right}" if level == PRODUCT else f"{left} {sign} {right}"), level
+
+    def _chain(self, e: Expr, scope: Scope) -> Step:
+        first, *rest = yield from self._each(e.args, scope)
+        return first + "".join(f" {sign} {x}" for sign, x in zip(comparisons(e), rest, strict=True))
+
+    def _piecewise(self, e: Expr, scope: Scope) -> Step:
+        texts = yield from self._each(e.args, scope)
+        out = [f"{value} if {condition}" for value, condition in zip(texts[:-1:2], texts[1::2], strict=True)]
+        if e.args[-1] is not NAN:
+            out.append(f"{texts[-1]} otherwise")
+        return f"piecewise({', '.join(out)})"
+
+    def _call(self, e: Expr, scope: Scope, factor: bool) -> Plain:
+        if e.data == "[]":
+            return (yield from self._reading(e, scope)), ATOM
+        if e.data == "default":
+            return (yield from self._reduction(e.args[0], scope, (yield e.args[1], scope)))[0], ATOM
+        if comparisons(e):
+            return (yield from self._chain(e, scope)), COMPARE
+        return f"{e.data}({', '.join((yield from self._each(e.args, scope)))})", ATOM
+
+    # -- references and indices
+
+    def _ref(self, e: Expr, scope: Scope) -> Step:
+        axes = self.names.axes(e)
+        own = [a.op == "ix" and scope.name(a.data) == name for a, (_, name) in zip(e.args, axes, strict=True)]
+        if all(own):
+            return str(e.data)
+        other = [k for k, is_own in enumerate(own) if not is_own]
+        if len(other) == 1 and self._lands(e, other[0]):
+            return f"{e.data}[{(yield e.args[other[0]], scope, SUM)}]"
+        texts = yield from self._each(e.args[: other[-1] + 1], scope)
+        return f"{e.data}[{', '.join(texts)}]"
+
+    def _lands(self, e: Expr, place: int) -> bool:
+        """Whether a class as the only index goes to its axis by itself."""
+        at, axes = e.args[place], self.names.axes(e)
+        given = self.names.inputs.get(at.data) if at.op == "ref" else None
+        of = given.kind.of if given is not None and given.kind.name == "class" else None
+        return of is not None and axes[place][0] == of and [axis for axis, _ in axes].count(of) == 1
+
+    def _local_at(self, local: Local, indices: Sequence[Index], scope: Scope) -> str:
+        heads = [name for _, name in self.heads[local]]
+        names = [scope.name(i) for i in indices]
+        if all(name == head and head in self.names.own(i.axis) for name, head, i in zip(names, heads, indices, strict=True)):
+            return local.name
+        return f"{local.name}[{', '.join(names)}]"
+
+    def _reading(self, e: Expr, scope: Scope) -> Step:
+        """``softmax[k](s)`` at its own index, ``softmax[k](s)[j]`` at another."""
+        text, names = yield from self._reduction(e.args[0], scope)
+        own = [name in self.names.own(b.axis) for b, name in zip(e.args[0].data[1], names, strict=True)]
+        if all(is_own and v.op == "ix" and scope.name(v.data) == name for is_own, v, name in zip(own, e.args[1:], names, strict=True)):
+            return text
+        values = yield from self._each(e.args[1:], scope)
+        return f"{text}[{', '.join(values)}]"
+
+    def _reduction(self, e: Expr, scope: Scope, default: str = "") -> Generator[Request, str, tuple[str, list[str]]]:
+        op, binders = e.data
+        body, guard = e.args
+        pairs = self.names.choose(binders, e.args, scope)
+        ranges: dict[Index, str] = {}
+        for b in binders:
+            if isinstance(b.axis, Range):
+                ranges[b] = f"{(yield b.axis.lo, scope, SUM)}..{(yield b.axis.hi, scope, SUM)}"
+        inner = scope.bind(pairs)
+        bracket = _binders(pairs, self.names, ranges)
+        if guard is not TRUE:
+            bracket += f" | {(yield guard, inner)}"
+        options = [f"default = {default}"] if default else []
+        if op == "count":
+            return f"count[{bracket}]", [name for _, name in pairs]
+        if body.op == "call" and body.data == "weight":
+            options.append(f"weight = {(yield body.args[1], inner)}")
+            body = body.args[0]
+        text = ", ".join([(yield body, inner), *options])
+        return f"{op}[{bracket}]({text})", [name for _, name in pairs]
