@@ -88,6 +88,10 @@ def _spell(name: str, args: str = "{x}", **other: str) -> dict[str, str]:
     return {backend: text for backend, text in (spell | other).items() if text}
 
 
+# C's own hypot(inf, NaN) is inf; the larger is scaled out by hand
+_LARGE, _SMALL = "max(abs(x), abs(y))", "min(abs(x), abs(y))"
+_HYPOT = f"piecewise({_LARGE} if {_LARGE} == 0 or {_LARGE} == inf, {_LARGE}*sqrt(1 + ({_SMALL}/{_LARGE})^2) otherwise)"
+
 _ROWS = (
     # -- exponentials and logarithms --------------------------------------------------------------------------------
     Row("exp", ("x",), "the exponential", derivative=("exp(x)",), domain=(ALL,), range=POSITIVE, monotone=(UP,), curvature="convex",
@@ -134,7 +138,7 @@ _ROWS = (
     Row("hypot", ("x", "y"), "sqrt(x^2 + y^2), without overflow", "sqrt(x^2 + y^2)",
         ("piecewise(0 if x == 0 and y == 0, x/hypot(x, y) otherwise)", "piecewise(0 if x == 0 and y == 0, y/hypot(x, y) otherwise)"),
         kinks="x == 0 and y == 0", domain=(ALL,), range=NONNEGATIVE, curvature="convex", lipschitz=("1",),
-        spell=_spell("hypot", "{x}, {y}")),
+        spell={"mpmath": "mp.hypot({x}, {y})"}, safe=_HYPOT),
     # -- pieces -------------------------------------------------------------------------------------------------------
     Row("abs", ("x",), "the absolute value", "piecewise(x if x > 0, -x otherwise)", ("sign(x)",), kinks="x == 0", domain=(ALL,),
         range=NONNEGATIVE, curvature="convex", lipschitz=("1",),
@@ -164,7 +168,9 @@ _ROWS = (
     Row("ceil", ("x",), "the least integer above or equal", "-floor(-x)", kinks="x == ceil(x)", domain=(ALL,), monotone=(UP,),
         spell=_spell("ceil")),
     Row("mod", ("a", "b"), "the remainder with the sign of b, as in Python", "a - b*floor(a/b)", ("1", "-floor(a/b)"),
-        kinks="a/b == floor(a/b)", spell={"numpy": "np.mod({a}, {b})", "torch": "torch.remainder({a}, {b})"}),
+        kinks="a/b == floor(a/b)",
+        spell={"numpy": "np.mod({a}, np.where(np.isfinite({b}), {b}, np.nan))",
+               "torch": "torch.remainder({a}, torch.where(torch.isfinite({b}), {b}, float('nan')))"}),
     # -- trigonometric and hyperbolic ---------------------------------------------------------------------------------
     Row("sin", ("x",), "the sine", derivative=("cos(x)",), range=SYMMETRIC, lipschitz=("1",), spell=_spell("sin")),
     Row("cos", ("x",), "the cosine", derivative=("-sin(x)",), range=SYMMETRIC, lipschitz=("1",), spell=_spell("cos"),
@@ -250,14 +256,15 @@ _ROWS = (
         curvature="concave",
         spell={"numpy": "special.psi(np.where({x} > 0, {x}, np.nan))",
                "torch": "torch.digamma(torch.where({x} > 0, {x}, float('nan')))", "mpmath": "mp.digamma({x})"}),
-    Row("trigamma", ("x",), "the derivative of digamma, x > 0", "zeta(2, x)", ("polygamma(2, x)",), domain=(ABOVE_0,),
+    Row("trigamma", ("x",), "the derivative of digamma, x > 0", "zeta(2, x)", ("polygamma(2, x)",), domain=(POSITIVE,),
         range=POSITIVE, monotone=(DOWN,), curvature="convex", spell={"mpmath": "mp.psi(1, {x})"}),
     Row("polygamma", ("n", "x"), "the n-th derivative of digamma, x > 0",
         "piecewise(digamma(x) if n == 0, (-1)^(n + 1)*exp(lgamma(n + 1))*zeta(n + 1, x) otherwise)", (None, "polygamma(n + 1, x)"),
-        domain=(NONNEGATIVE, ABOVE_0), spell={"mpmath": "mp.psi(int({n}), {x})"}, integer=("n",)),
+        domain=(NONNEGATIVE, POSITIVE), spell={"mpmath": "mp.psi(int({n}), {x})"}, integer=("n",)),
     Row("zeta", ("s", "q"), "the Hurwitz zeta function, s > 1 and q > 0", derivative=(None, "-s*zeta(s + 1, q)"),
-        domain=(_between(1, inf, "()"), ABOVE_0), range=POSITIVE, monotone=(None, DOWN),
-        spell={"numpy": "special.zeta({s}, {q})", "torch": "torch.special.zeta({s}, {q})", "mpmath": "mp.zeta({s}, {q})"}),
+        domain=(_between(1, inf, "()"), POSITIVE), range=POSITIVE, monotone=(None, DOWN),
+        spell={"numpy": "special.zeta({s}, np.where({q} > 0, {q}, np.nan))",
+               "torch": "torch.special.zeta({s}, torch.where({q} > 0, {q}, float('nan')))", "mpmath": "mp.zeta({s}, {q})"}),
     # -- products in which an exact 0 wins ---------------------------------------------------------------------------
     Row("xlogy", ("x", "y"), "x*log(y), and 0 if x is 0", "piecewise(0 if x == 0 and y >= 0, x*log(y) otherwise)",
         ("log(y)", "piecewise(0 if x == 0 and y >= 0, x/y otherwise)"), poles="y == 0", domain=(REAL, FROM_0)),

@@ -63,6 +63,7 @@ _MOMENTS = Monoid(
     "q/(w - ddof)",
 )  # fmt: skip
 
+
 def _extremum(worst: str, call: str) -> Monoid:
     """The extreme value, and how many were seen: none is no value."""
     return Monoid(("x", "n"), (worst, "0"), ("x", "1"), (f"{call}(a_x, b_x)", "a_n + b_n"), "piecewise(x if n > 0)")
@@ -70,7 +71,8 @@ def _extremum(worst: str, call: str) -> Monoid:
 
 def _best(worst: str, better: str) -> Monoid:
     """The index of the first best element; an index below 0 stands for none."""
-    pick = tuple(f"piecewise(a_{p} if b_i < 0 or a_i >= 0 and (a_x {better} b_x or a_x == b_x and a_i < b_i), b_{p} otherwise)" for p in "xi")
+    first = f"b_i < 0 or a_i >= 0 and (a_x {better} b_x or a_x == b_x and a_i < b_i)"
+    pick = tuple(f"piecewise(a_{part} if {first}, b_{part} otherwise)" for part in "xi")
     return Monoid(("x", "i"), (worst, "-1"), ("x", "i"), pick, "piecewise(i if i >= 0)")
 
 
