@@ -1,0 +1,1 @@
+"""Source text for each backend, printed from scheduled programs."""

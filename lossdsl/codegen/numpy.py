@@ -1,0 +1,195 @@
+"""How NumPy spells a program."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Sequence
+
+from lossdsl.codegen.printer import LOOSE, Backend, Val
+from lossdsl.functions import FUNCTIONS
+
+HELPERS = {
+    "select": '''
+def select(c, a, b):
+    """np.where, by bits: no branch for each element."""
+    if c.size < 2048 or not c.shape == np.shape(a) == (np.shape(b) or c.shape):
+        return np.where(c, a, b)
+    bits = np.dtype(f"i{a.itemsize}")
+    mask = np.negative(c.view(np.int8)).astype(bits)
+    if not np.ndim(b):
+        if b != 0:
+            return np.where(c, a, b)
+        mask &= a.view(bits)
+        return mask.view(a.dtype)
+    mask &= a.view(bits) ^ b.view(bits)
+    mask ^= b.view(bits)
+    return mask.view(a.dtype)
+''',
+    "largest": '''
+def largest(x, axis, where=None):
+    """The maximum where a condition holds; NaN if it holds nowhere."""
+    if where is not None:
+        x = np.where(where, x, -np.inf)
+        return np.where(np.any(where & np.ones_like(x, bool), axis=axis), x.max(axis=axis, initial=-np.inf), x.dtype.type(np.nan))
+    if 0 in (x.shape[k] for k in np.atleast_1d(axis)):
+        return x.sum(axis=axis) + np.nan
+    return x.max(axis=axis)
+''',
+    "smallest": '''
+def smallest(x, axis, where=None):
+    """The minimum where a condition holds; NaN if it holds nowhere."""
+    return -largest(-x, axis, where)
+''',
+    "first_largest": '''
+def first_largest(x, axis, where=None):
+    """The first position of the maximum where a condition holds; NaN if it holds nowhere."""
+    if x.shape[axis] == 0:
+        return x.sum(axis=axis) + np.nan
+    if where is None:
+        return x.argmax(axis=axis)
+    x, where = np.broadcast_arrays(x, where)
+    at = np.where(where, x, -np.inf).argmax(axis=axis)
+    hit = np.take_along_axis(where, np.expand_dims(at, axis), axis).squeeze(axis)
+    at = np.where(hit, at, where.argmax(axis=axis))  # nothing but -inf: the first that counts
+    some = where.any(axis=axis)
+    return at if some.all() else np.where(some, at, np.nan)
+''',
+    "first_smallest": '''
+def first_smallest(x, axis, where=None):
+    """The first position of the minimum where a condition holds; NaN if it holds nowhere."""
+    return first_largest(-x, axis, where)
+''',
+    "norm": '''
+def norm(x, axis):
+    """The Euclidean norm; rows whose squares overflow or underflow are scaled first."""
+    square = (x*x).sum(axis=axis)
+    fine = np.finfo(x.dtype)
+    safe = (square > fine.tiny / fine.eps) & (square < fine.max)
+    if safe.all():
+        return np.sqrt(square)
+    peak = np.abs(x).max(axis=axis, keepdims=True, initial=0)
+    scale = np.where((peak > 0) & (peak < np.inf), peak, x.dtype.type(1))
+    scaled = scale.reshape(square.shape)*np.sqrt(np.square(x/scale).sum(axis=axis))
+    return np.where(safe, np.sqrt(square), scaled)
+''',
+    "pick": '''
+def pick(x, *index):
+    """Entries of x at integer positions along its leading axes; NaN where one is out of range."""
+    index = np.broadcast_arrays(*index)
+    inside = [(0 <= i) & (i < n) for i, n in zip(index, x.shape)]
+    ok = inside[0] if len(inside) == 1 else np.logical_and.reduce(inside)
+    if ok.all():
+        return x[tuple(i.astype(np.intp, copy=False) for i in index)]
+    real = x.dtype if x.dtype.kind == "f" else np.float64
+    out = np.full(ok.shape + x.shape[len(index):], np.nan, real)
+    out[ok] = x[tuple(i[ok].astype(np.intp) for i in index)]
+    return out
+''',
+    "shift": '''
+def shift(x, axis, step):
+    """x[i + step] along an axis; NaN where that is out of range."""
+    x = np.moveaxis(x, axis, 0)
+    out = np.full(x.shape, np.nan, x.dtype if x.dtype.kind == "f" else np.float64)
+    n = max(len(x) - abs(step), 0)
+    if step > 0:
+        out[:n] = x[len(x) - n:]
+    else:
+        out[len(x) - n:] = x[:n]
+    return np.moveaxis(out, 0, axis)
+''',
+    "scatter": '''
+def scatter(shape, index, values, where=None):
+    """Sums of values at integer positions along the leading axes; what lies outside is left out."""
+    lead = shape[:len(index)]
+    index = np.broadcast_arrays(*index, np.broadcast_to(0, values.shape[:values.ndim - len(shape) + len(index)] or 1))[:-1]
+    ok = np.broadcast_to(True if where is None else where, index[0].shape)
+    for i, n in zip(index, lead):
+        ok = ok & (0 <= i) & (i < n)
+    values = np.broadcast_to(values, index[0].shape + shape[len(index):])
+    flat = np.ravel_multi_index(tuple(i[ok].astype(np.intp) for i in index), lead) if ok.any() else np.zeros(0, np.intp)
+    values = values[ok]
+    size = int(np.prod(lead))
+    if values.ndim == 1:
+        return np.bincount(flat, values, size).astype(values.dtype).reshape(shape)
+    out = np.zeros((size, *shape[len(index):]), values.dtype)
+    np.add.at(out, flat, values)
+    return out.reshape(shape)
+''',
+}
+
+
+def _call(name: str, arity: int) -> str:
+    if name == "square":
+        return "np.square({0})"
+    row = FUNCTIONS[name]
+    return row.spell["numpy"].format(**{a: f"{{{k}}}" for k, a in enumerate(row.args)})
+
+
+def _dtype(first: str | None) -> tuple[str, ...]:
+    return (f"real = {first}.dtype.type" if first else "real = np.float64",)
+
+
+def _cast(val: Val) -> str:
+    return f"{val.atom()}.astype(real)" if val.dims else f"real({val.text})"
+
+
+def _where(c: Val, a: str, b: str, kind: str) -> str:
+    return f"{'select' if kind == 'real' and c.dims else 'np.where'}({c.text}, {a}, {b})"
+
+
+def _arange(lo: str, hi: str | None) -> str:
+    return f"np.arange({lo})" if hi is None else f"np.arange({lo}, {hi})"
+
+
+_REDUCE = {"max": "largest", "min": "smallest", "argmax": "first_largest", "argmin": "first_smallest", "norm": "norm"}
+
+
+def _reduce(op: str, x: str, axes: Sequence[int], where: str | None) -> str:
+    axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
+    if op in _REDUCE:
+        return f"{_REDUCE[op]}({x}, {axis}{', ' + where if where else ''})"
+    if op == "count":
+        return f"np.count_nonzero({x}, axis={axis})"
+    return f"{x}.{op}(axis={axis})"
+
+
+def _invert(val: Val) -> str:
+    return f"~{val.atom(8)}" if val.dims else f"np.logical_not({val.text})"
+
+
+def _transpose(x: str, order: Sequence[int]) -> str:
+    return f"{x}.T" if list(order) == [1, 0] else f"{x}.transpose({', '.join(map(str, order))})"
+
+
+def _expand(x: str, shape: Sequence[str]) -> str:
+    return f"np.broadcast_to({x}, ({', '.join(shape)},))" if shape else x
+
+
+def _einsum(spec: str, arrays: Sequence[str]) -> str:
+    optimize = ", optimize=True" if len(arrays) > 2 else ""
+    return f'np.einsum("{spec}", {", ".join(arrays)}{optimize})'
+
+
+NUMPY = Backend(
+    name="numpy",
+    imports="import numpy as np\nfrom scipy import special",
+    reserved=frozenset({*keyword.kwlist, *dir(builtins), *HELPERS, "np", "special", "real", "kernel"}),
+    constants={"pi": "np.pi", "inf": "np.inf", "nan": "np.nan"},
+    helpers=HELPERS,
+    call=_call,
+    dtype=_dtype,
+    cast=_cast,
+    lift=lambda text: f"real({text})",
+    where=_where,
+    arange=_arange,
+    reduce=_reduce,
+    invert=_invert,
+    transpose=_transpose,
+    expand=_expand,
+    contraction=_einsum,
+    finite=lambda x: f"np.isfinite({x}).all()",
+    int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
+)
+
+__all__ = ["LOOSE", "NUMPY"]

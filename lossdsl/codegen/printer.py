@@ -1,0 +1,609 @@
+"""Print a scheduled program as a function over arrays: every node is an array over its own free indices, aligned by broadcasting.
+
+The printer knows the algebra of named axes; how an operation is spelled is the backend's. Each name is assigned once, so equal
+right-hand sides are one variable. What a guard leaves out is selected away, never multiplied by 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from lossdsl.codegen.names import Names
+from lossdsl.errors import LossError, NotYet
+from lossdsl.ir.expr import ONE, Axis, Expr, Index, Range, branches, postorder
+from lossdsl.ir.program import Input, Program
+from lossdsl.schedule import Factor, Schedule, Stage, factors, targets
+
+ATOM, POWER, UNARY, TIMES, PLUS, AND, OR, COMPARE, LOOSE = 10, 9, 8, 7, 6, 5, 4, 3, 0
+_WIDTH = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Val:
+    """Printed text with its precedence, the indices it is an array over, and its type.
+
+    ``type`` is real, int, bool, or number for a Python number, which takes the type of what it meets.
+    """
+
+    text: str
+    prec: int
+    dims: tuple[Index, ...]
+    type: str
+
+    def atom(self, prec: int = ATOM) -> str:
+        return self.text if self.prec >= prec else f"({self.text})"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How a library spells what the printer needs; see ``numpy.py`` for what each entry gives.
+
+    In a template of ``calls``, ``{0}``, ``{1}``, .. are the arguments; ``helpers`` are functions that the source defines if it
+    uses them.
+    """
+
+    name: str
+    imports: str
+    reserved: frozenset[str]
+    constants: dict[str, str]
+    helpers: dict[str, str]
+    call: Callable[[str, int], str]
+    dtype: Callable[[str | None], tuple[str, ...]]
+    cast: Callable[[Val], str]
+    lift: Callable[[str], str]
+    where: Callable[[Val, str, str, str], str]
+    arange: Callable[[str, str | None], str]
+    reduce: Callable[[str, str, Sequence[int], str | None], str]
+    invert: Callable[[Val], str]
+    transpose: Callable[[str, Sequence[int]], str]
+    expand: Callable[[str, Sequence[str]], str]
+    contraction: Callable[[str, Sequence[str]], str]
+    finite: Callable[[str], str] | None
+    int_: Callable[[str], str]
+    shift: Callable[[str, int, int], str] = field(default=lambda x, axis, step: f"shift({x}, {axis}, {step})")
+
+
+def literal(x: Fraction) -> Val:
+    """A number as it was written, where the language can."""
+    whole = x.denominator == 1 and abs(x) < 2**53
+    text = str(x.numerator) if whole else repr(float(x))
+    return Val(text, UNARY if x < 0 else ATOM, (), "number")
+
+
+def print_function(program: Program, scheduled: Schedule, backend: Backend, name: str) -> str:
+    """The source of one function of the inputs and hyper-parameters, in declared order, that returns the outputs."""
+    return _Printer(program, scheduled, backend).function(name)
+
+
+def with_helpers(source: str, backend: Backend) -> str:
+    """A module: imports, the helpers that the source uses (and those that they use), the source."""
+    used: dict[str, None] = {}
+    todo = [source]
+    while todo:
+        text = todo.pop()
+        for name, body in backend.helpers.items():
+            if name not in used and re.search(rf"\b{name}\(", text):
+                used[name] = None
+                todo.append(body)
+    parts = [body for name, body in backend.helpers.items() if name in used]
+    whole = "\n".join((*parts, source))
+    imports = [line for line in backend.imports.splitlines() if _imported(line) in whole]
+    return "\n\n\n".join(("\n".join(imports), *(p.strip("\n") for p in (*parts, source)))) + "\n"
+
+
+def _imported(line: str) -> str:
+    """What a text that needs the import contains."""
+    words = line.split()
+    return f"{words[-1]}." if words[0] == "import" else words[-1]
+
+
+class _Printer:
+    def __init__(self, program: Program, scheduled: Schedule, backend: Backend) -> None:
+        self.program, self.scheduled, self.backend = program, scheduled, backend
+        self.names = Names(backend.reserved)
+        self.arguments = {x.name: self.names.take(x.name) for x in (*program.inputs, *program.params)}
+        self.inputs = {i.name: i for i in program.inputs}
+        self.slots: dict[str, Val] = {}
+        self.sizes: dict[str, str] = {}
+        self.named: dict[str, str] = {}
+        self.lines: list[str] = []
+        self.order: dict[Index, int] = {}
+        self.vals: dict[Expr, Val] = {}
+
+    # -- the function -------------------------------------------------------------------------------------------------
+
+    def function(self, name: str) -> str:
+        for stage in self.scheduled.stages:
+            self.slots[stage.name] = self._stage(stage)
+        results = [self._output(o.expr, o.indices) for o in self.scheduled.outputs]
+        sizes = [f"{var} = {self._extent(axis)}" for axis, var in self.sizes.items()]
+        body = [*self._dtype(results), *sizes, *self.lines, f"return {', '.join(results)}"]
+        head = f"def {name}({', '.join(self.arguments.values())}):"
+        return "\n    ".join([head, *body]) + "\n"
+
+    def _dtype(self, results: Sequence[str]) -> tuple[str, ...]:
+        used = re.compile(r"\b(real|device)\b")
+        text = "\n".join((*self.lines, *results))
+        numbers = [i for i in self.program.inputs if i.kind.role == "number"]
+        given = numbers[0].name if numbers else self.program.params[0].name if self.program.params else None
+        lines = self.backend.dtype(self.arguments[given] if given else None)
+        return tuple(x for x in lines if x.split(" = ")[0] in set(used.findall(text)))
+
+    def _output(self, e: Expr, indices: tuple[Index, ...]) -> str:
+        self.order = {i: k for k, i in enumerate(indices)}
+        self.vals = {}
+        val = self._real(self._value(e))
+        if val.type == "number":
+            val = Val(self.backend.lift(val.text), ATOM, (), "real")
+        if val.dims == indices:
+            return val.text
+        shape = [self._size(i.axis) for i in indices]
+        return self.backend.expand(self._at(val, indices), shape)
+
+    def _extent(self, axis: str) -> str:
+        for i in self.program.inputs:
+            if axis in i.axes:
+                return f"{self.arguments[i.name]}.shape[{i.axes.index(axis)}]"
+        raise LossError(f"no input of {self.program.name} has the axis {axis!r}, so its length is unknown")
+
+    # -- statements ---------------------------------------------------------------------------------------------------
+
+    def _assign(self, text: str, hint: str) -> str:
+        """A variable that holds a text's value; the same text is the same variable."""
+        if text not in self.named:
+            self.named[text] = self.names.take(hint)
+            self.lines.append(f"{self.named[text]} = {text}")
+        return self.named[text]
+
+    def _bind(self, val: Val, hint: str) -> Val:
+        return replace(val, text=self._assign(val.text, hint), prec=ATOM)
+
+    def _simple(self, val: Val) -> bool:
+        return val.type == "number" or val.text.isidentifier()
+
+    def _size(self, axis: Axis) -> str:
+        if isinstance(axis, Range):
+            return f"{self._range(axis)}.shape[0]"
+        if axis not in self.sizes:
+            self.sizes[axis] = self.names.take("batch" if axis.startswith("~") else axis)
+        return self.sizes[axis]
+
+    def _range(self, axis: Range) -> str:
+        lo, hi = (self.backend.int_(self._value(e).text) for e in (axis.lo, axis.hi))
+        return self._assign(self.backend.arange(lo, f"{hi} + 1"), "at")
+
+    def _arange(self, i: Index) -> Val:
+        if isinstance(i.axis, Range):
+            return Val(self._range(i.axis), ATOM, (i,), "int")
+        return Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}".replace("~b", "batch")), ATOM, (i,), "int")
+
+    # -- alignment ----------------------------------------------------------------------------------------------------
+
+    def _dims(self, *parts: Iterable[Index]) -> tuple[Index, ...]:
+        return tuple(sorted({i for p in parts for i in p}, key=self.order.__getitem__))
+
+    def _at(self, val: Val, dims: tuple[Index, ...], prec: int = LOOSE) -> str:
+        """The text as an array that broadcasts over ``dims``, of which its own are a part in order."""
+        if not val.dims or val.dims == dims[len(dims) - len(val.dims) :]:
+            return val.atom(prec)
+        marks = [":" if d in val.dims else "None" for d in dims]
+        return f"{val.atom()}[{', '.join(marks[marks.index(':'):])}]"
+
+    def _sorted(self, val: Val) -> Val:
+        """The array with its axes in the stage's order."""
+        dims = self._dims(val.dims)
+        if dims == val.dims:
+            return val
+        return Val(self.backend.transpose(val.atom(), [val.dims.index(d) for d in dims]), ATOM, dims, val.type)
+
+    # -- types --------------------------------------------------------------------------------------------------------
+
+    def _real(self, val: Val) -> Val:
+        if val.type in ("real", "number"):
+            return val
+        return Val(self.backend.cast(val), ATOM, val.dims, "real")
+
+    def _lifted(self, vals: Sequence[Val]) -> list[Val]:
+        """Operands of which at least one is an array, so that no Python number is computed with."""
+        if any(v.type != "number" for v in vals):
+            return list(vals)
+        return [Val(self.backend.lift(vals[0].text), ATOM, (), "real"), *vals[1:]]
+
+    def _condition(self, val: Val) -> Val:
+        if val.type == "bool":
+            return val
+        return Val(f"{val.atom(OR)} != 0", COMPARE, val.dims, "bool")
+
+    # -- nodes --------------------------------------------------------------------------------------------------------
+
+    def _stage(self, stage: Stage) -> Val:
+        self.order = {i: k for k, i in enumerate((*stage.indices, *stage.over))}
+        self.vals = {}
+        hint = stage.name.strip("~").replace("~", "")
+        if hint in self.inputs:
+            hint = f"grad_{hint}"
+        return self._bind(self._reduction(stage) if stage.op else self._value(stage.expr), hint)
+
+    def _value(self, root: Expr) -> Val:
+        """A node's value, its arguments first; long texts and those used twice become variables."""
+        uses: dict[Expr, int] = {}
+        nodes = list(postorder([root]))
+        for e in nodes:
+            for a in e.args:
+                uses[a] = uses.get(a, 0) + 1
+        for e in nodes:
+            if e in self.vals or e.op == "ix":
+                continue
+            val = self._node(e)
+            if e is not root and not self._simple(val) and (uses[e] > 1 or len(val.text) > _WIDTH):
+                val = self._bind(val, _hint(e))
+            self.vals[e] = val
+        return self._of(root)
+
+    def _of(self, e: Expr) -> Val:
+        return self._arange(e.data) if e.op == "ix" else self.vals[e]
+
+    def _node(self, e: Expr) -> Val:
+        match e.op:
+            case "num":
+                return literal(e.data)
+            case "const":
+                return Val(self.backend.constants[e.data], ATOM, (), "number")
+            case "bool":
+                return Val(str(e.data), ATOM, (), "bool")
+            case "size":
+                return Val(self._size(e.data), ATOM, (), "int")
+            case "ref":
+                return self._reference(e)
+            case "add" | "sub" | "mul" | "div":
+                return self._arithmetic(e)
+            case "neg":
+                (a,) = self._operands(e, number=True)
+                return Val(f"-{a.atom(UNARY)}", UNARY, a.dims, a.type)
+            case "pow":
+                return self._power(*e.args)
+            case "call":
+                return self._call(e)
+            case "cmp":
+                a, b = self._lifted([self._of(x) for x in e.args])
+                dims = self._dims(a.dims, b.dims)
+                return Val(f"{self._at(a, dims, OR)} {e.data} {self._at(b, dims, OR)}", COMPARE, dims, "bool")
+            case "and" | "or":
+                a, b = (self._condition(self._of(x)) for x in e.args)
+                dims, sign, prec = self._dims(a.dims, b.dims), *(("&", AND) if e.op == "and" else ("|", OR))
+                return Val(f"{self._at(a, dims, prec)} {sign} {self._at(b, dims, prec + 1)}", prec, dims, "bool")
+            case "not":
+                a = self._condition(self._of(e.args[0]))
+                return Val(self.backend.invert(a), UNARY if a.dims else ATOM, a.dims, "bool")
+            case "iverson":
+                return self._real(self._condition(self._of(e.args[0])))
+            case "pw":
+                return self._piecewise(e)
+        raise NotYet(f"{e.op} inside an integer range's end")
+
+    def _operands(self, e: Expr, *, number: bool = False) -> list[Val]:
+        """The arguments as real numbers, or as integers if all are (and the operation keeps them so)."""
+        vals = [self._of(a) for a in e.args]
+        whole = all(v.type == "int" or (v.type == "number" and v.text.lstrip("-").isdigit()) for v in vals)
+        if number and whole and any(v.type == "int" for v in vals):
+            return vals
+        return self._lifted([self._real(v) for v in vals])
+
+    def _arithmetic(self, e: Expr) -> Val:
+        sign, prec = {"add": ("+", PLUS), "sub": ("-", PLUS), "mul": ("*", TIMES), "div": ("/", TIMES)}[e.op]
+        a, b = self._operands(e, number=e.op != "div")
+        dims = self._dims(a.dims, b.dims)
+        left, right = self._at(a, dims, prec), self._at(b, dims, prec + 1 if e.op in ("sub", "div") else prec)
+        if b.prec == prec and e.op in ("add", "mul"):  # sums and products are evaluated as they were nested
+            right = self._at(b, dims, prec + 1)
+        spaced = f"{left} {sign} {right}" if prec == PLUS else f"{left}{sign}{right}"
+        return Val(spaced, prec, dims, "int" if "int" in (a.type, b.type) and "real" not in (a.type, b.type) else "real")
+
+    def _power(self, base: Expr, exponent: Expr) -> Val:
+        a, b = self._real(self._of(base)), self._real(self._of(exponent))
+        if exponent.op == "num" and a.type != "number" and (text := self._small_power(a, exponent.data)):
+            return Val(text, TIMES if "*" in text or "/" in text else ATOM, a.dims, "real")
+        a, b = self._lifted([a, b])
+        dims = self._dims(a.dims, b.dims)
+        return Val(self.backend.call("pow", 2).format(self._at(a, dims), self._at(b, dims)), ATOM, dims, "real")
+
+    def _small_power(self, a: Val, n: Fraction) -> str | None:
+        """Powers by products and square roots where they are exact enough and much faster."""
+        root = self.backend.call("sqrt", 1)
+        if n in (Fraction(1, 2), Fraction(-1, 2)):
+            text = root.format(a.text)
+            return text if n > 0 else f"1/{text}"
+        if n == 2 and not self._simple(a):
+            return self.backend.call("square", 1).format(a.text)
+        if n == -1:
+            return f"1/{a.atom(UNARY)}"
+        if n not in (2, 3, 4, -2, Fraction(3, 2)):
+            return None
+        x = a.text if self._simple(a) else self._bind(a, "base").text
+        if n == Fraction(3, 2):
+            return f"{x}*{root.format(x)}"
+        if n == 4:
+            x = self._assign(f"{x}*{x}", "square")
+            return f"{x}*{x}"
+        return f"1/({x}*{x})" if n == -2 else "*".join([x] * int(n))
+
+    def _call(self, e: Expr) -> Val:
+        if e.data == "stop":
+            return self._of(e.args[0])
+        args = self._lifted([self._real(self._of(a)) for a in e.args])
+        dims = self._dims(*(a.dims for a in args))
+        template = self.backend.call(e.data, len(args))
+        texts = [self._at(a, dims, _needed(template, k)) for k, a in enumerate(args)]
+        return Val(template.format(*texts), ATOM if _closed(template) else LOOSE, dims, "real")
+
+    def _piecewise(self, e: Expr) -> Val:
+        pairs, otherwise = branches(e)
+        out = self._real(self._of(otherwise))
+        for value, condition in reversed(pairs):
+            v, c = self._real(self._of(value)), self._condition(self._of(condition))
+            if len(out.text) > _WIDTH // 2:
+                out = self._bind(out, "rest")
+            out = self._where(c, v, out)
+        return out
+
+    def _where(self, c: Val, a: Val, b: Val) -> Val:
+        a, b = self._lifted([a, b])
+        dims = self._dims(c.dims, a.dims, b.dims)
+        kind = a.type if a.type != "number" else b.type
+        condition = replace(c, text=self._at(c, dims), prec=LOOSE)
+        return Val(self.backend.where(condition, self._at(a, dims), self._at(b, dims), kind), ATOM, dims, kind)
+
+    # -- references and gathers ---------------------------------------------------------------------------------------
+
+    def _reference(self, e: Expr) -> Val:
+        """An array at its indices: transposed, shifted or gathered as they say."""
+        base = self._array(e)
+        plain = [a.data if a.op == "ix" else None for a in e.args]
+        if all(plain) and len(set(plain)) == len(plain):
+            return self._sorted(replace(base, dims=tuple(i for i in plain if i)))
+        shifts = [_shift(a, axis) for a, axis in zip(e.args, self._axes(e), strict=True)]
+        if all(shifts) and len({s[0] for s in shifts if s}) == len(shifts):
+            text = base.text
+            for k, s in enumerate(shifts):
+                if s and s[1]:
+                    text = self.backend.shift(text, k, s[1])
+            return self._sorted(replace(base, text=text, dims=tuple(s[0] for s in shifts if s)))
+        return self._gather(e, base)
+
+    def _array(self, e: Expr) -> Val:
+        """What a reference names, its axes not yet said."""
+        if e.data in self.slots:
+            return self.slots[e.data]
+        text = self.arguments[e.data]
+        if e.data not in self.inputs:
+            return Val(text, ATOM, (), "real")
+        role = self.inputs[e.data].kind.role
+        return Val(text, ATOM, (), {"number": "real", "condition": "bool"}.get(role, "int"))
+
+    def _axes(self, e: Expr) -> Sequence[Axis]:
+        if e.data in self.inputs:
+            return self.inputs[e.data].axes
+        return [i.axis for i in self.slots[e.data].dims]
+
+    def _gather(self, e: Expr, base: Val) -> Val:
+        """Computed places first, with the plain indices they depend on; the other axes are slices after them."""
+        moving = frozenset(i for a in e.args if a.op != "ix" for i in a.free)
+        computed = [k for k, a in enumerate(e.args) if a.op != "ix" or a.data in moving or e.args.count(a) > 1]
+        rest = [k for k in range(len(e.args)) if k not in computed]
+        array = base.text if computed == list(range(len(computed))) else self.backend.transpose(base.text, computed + rest)
+        dims = self._dims(*(e.args[k].free for k in computed))
+        at = [self._at(self._of(e.args[k]), dims) for k in computed]
+        kept = tuple(e.args[k].data for k in rest)
+        return self._sorted(Val(f"pick({', '.join([array, *at])})", ATOM, (*dims, *kept), base.type))
+
+    # -- reductions ---------------------------------------------------------------------------------------------------
+
+    def _reduction(self, stage: Stage) -> Val:
+        if stage.op == "sum":
+            places, rest = targets(stage)
+            if places:
+                return self._scatter(stage, places, rest)
+            if split := factors(stage):
+                return self._contraction(stage, *split)
+        guard = self._all(stage.guard)
+        if stage.op == "sum" and stage.expr is ONE and guard:
+            return self._reduced("count", self._condition(guard), stage)
+        body = self._value(stage.expr)
+        if stage.op == "any":
+            return self._reduced("any", self._condition(body), stage)
+        body = self._real(body)
+        if guard and stage.op in ("sum", "norm"):
+            return self._reduced(stage.op, self._where(guard, body, literal(Fraction(0))), stage)
+        return self._reduced(stage.op or "", self._lifted([body])[0], stage, guard)
+
+    def _all(self, conditions: Sequence[Expr]) -> Val | None:
+        """All conditions together, or None if there are none."""
+        vals = [self._condition(self._value(c)) for c in conditions]
+        if not vals:
+            return None
+        dims = self._dims(*(v.dims for v in vals))
+        if len(vals) == 1:
+            return vals[0]
+        return Val(" & ".join(self._at(v, dims, AND + 1) for v in vals), AND, dims, "bool")
+
+    def _reduced(self, op: str, body: Val, stage: Stage, guard: Val | None = None) -> Val:
+        """A reduction of a whole array; binders that it lacks are broadcast first."""
+        dims = self._dims(body.dims, guard.dims if guard else (), stage.over)
+        if guard is None and set(stage.over) - set(body.dims):
+            shape = [self._size(i.axis) if i in body.dims or i in stage.over else "1" for i in dims]
+            body = Val(self.backend.expand(self._at(body, dims), shape), ATOM, dims, body.type)
+        axes = [dims.index(i) for i in stage.over]
+        where = self._at(guard, dims) if guard else None
+        text = self.backend.reduce(op, self._at(body, dims, ATOM), axes, where)
+        kind = {"any": "bool", "count": "int", "argmax": "int", "argmin": "int"}.get(op, "real")
+        return Val(text, ATOM, tuple(i for i in dims if i not in stage.over), kind)
+
+    def _scatter(self, stage: Stage, places: dict[Index, Expr], rest: Sequence[Expr]) -> Val:
+        """A sum into computed places: rows of the summand are added up where their index says."""
+        body = self._lifted([self._real(self._value(stage.expr))])[0]
+        at = {i: self._value(e) for i, e in places.items()}
+        guard = self._all(rest)
+        fixed = {i for v in (*at.values(), *([guard] if guard else [])) for i in v.dims}
+        kept = tuple(i for i in stage.indices if i in body.dims and i not in fixed)
+        rows = self._dims(body.dims, fixed, stage.over)
+        rows = tuple(i for i in rows if i not in kept)
+        lead = tuple(i for i in stage.indices if i in rows or i in places)
+        index = [self._at(at[i] if i in at else self._arange(i), rows) for i in lead]
+        shape = [self._size(i.axis) for i in (*lead, *kept)]
+        order = (*rows, *kept)
+        if order != self._dims(order):
+            body = self._moved(body, tuple(i for i in order if i in body.dims))
+        values = self._at(body, order)
+        where = f", {self._at(guard, rows)}" if guard else ""
+        text = f"scatter(({', '.join(shape)},), ({', '.join(index)},), {values}{where})"
+        missing = tuple(i for i in rows if i not in {d for v in at.values() for d in v.dims} and i not in lead)
+        if any(i not in body.dims for i in missing):
+            raise NotYet(f"a sum over {missing[0].axis} of a summand that does not depend on it, into computed places")
+        return self._sorted(Val(text, ATOM, (*lead, *kept), "real"))
+
+    def _moved(self, val: Val, dims: tuple[Index, ...]) -> Val:
+        return Val(self.backend.transpose(val.atom(), [val.dims.index(d) for d in dims]), ATOM, dims, val.type)
+
+    # -- contractions -------------------------------------------------------------------------------------------------
+
+    def _contraction(self, stage: Stage, negative: bool, groups: list[Factor]) -> Val:
+        """A sum of a product without the product as an array. A guard sits on one factor; if the others are not finite, it selects."""
+        arrays = [self._factor(g) for g in groups]
+        guards = [self._condition(self._value(c)) for c in stage.guard]
+        masked: list[list[Val]] = [[] for _ in arrays]
+        loose: list[Val] = []
+        for g in guards:
+            homes = [k for k, a in enumerate(arrays) if set(g.dims) <= set(a.dims)]
+            (masked[min(homes, key=lambda k: len(arrays[k].dims))] if homes else loose).append(g)
+        if loose or (guards and self.backend.finite is None):
+            return self._dense(stage, negative, arrays, guards)
+        ready = [self._bind(self._masked(a, m), "factor") if m or not self._simple(a) else a for a, m in zip(arrays, masked, strict=True)]
+        out = self._product(stage, ready)
+        if negative:
+            out = Val(f"-{out.atom(UNARY)}", UNARY, out.dims, out.type)
+        bare = [a for a, m in zip(ready, masked, strict=True) if len(m) < len(guards)]
+        if not guards or not bare or self.backend.finite is None:
+            return out
+        return self._checked(out, bare, lambda: self._dense(stage, negative, [self._simple_value(a) for a in arrays], guards))
+
+    def _simple_value(self, val: Val) -> Val:
+        return val if self._simple(val) else replace(val, text=val.atom(), prec=ATOM)
+
+    def _checked(self, out: Val, bare: Sequence[Val], dense: Callable[[], Val]) -> Val:
+        """The fast form where the factors are finite, the selecting one elsewhere."""
+        assert self.backend.finite is not None
+        name = self.names.take("sum")
+        kept, self.lines = self.lines, []
+        slow = dense()
+        inner, self.lines = self.lines, kept
+        for text in [t for t, v in self.named.items() if any(line.startswith(f"{v} = ") for line in inner)]:
+            del self.named[text]  # assigned in one branch only
+        test = " and ".join(self.backend.finite(a.text) for a in bare)
+        self.lines += [f"if {test}:", f"    {name} = {out.text}", "else:", *(f"    {line}" for line in inner), f"    {name} = {slow.text}"]
+        return Val(name, ATOM, out.dims, out.type)
+
+    def _factor(self, g: Factor) -> Val:
+        """One factor as an array over its own indices."""
+        over = [self._real(self._value(e)) for e in g.over] or [Val("1", ATOM, (), "number")]
+        under = [self._real(self._value(e)) for e in g.under]
+        out = over[0]
+        for sign, vals in (("*", over[1:]), ("/", under)):
+            for v in vals:
+                a, b = self._lifted([out, v])
+                dims = self._dims(a.dims, b.dims)
+                out = Val(f"{self._at(a, dims, TIMES)}{sign}{self._at(b, dims, UNARY)}", TIMES, dims, "real")
+        return out
+
+    def _masked(self, a: Val, conditions: Sequence[Val]) -> Val:
+        for c in conditions:
+            a = self._where(c, a, literal(Fraction(0)))
+        return a
+
+    def _dense(self, stage: Stage, negative: bool, arrays: Sequence[Val], guards: Sequence[Val]) -> Val:
+        dims = self._dims(*(a.dims for a in arrays))
+        body = Val("*".join(self._at(a, dims, UNARY) for a in arrays), TIMES, dims, "real")
+        for g in guards:
+            body = self._where(g, body, literal(Fraction(0)))
+        out = self._reduced("sum", body, stage)
+        return Val(f"-{out.atom(UNARY)}", UNARY, out.dims, out.type) if negative else out
+
+    def _product(self, stage: Stage, arrays: Sequence[Val]) -> Val:
+        """A matrix product where it is one, else an einsum; factors without a bound index come after it."""
+        over = set(stage.over)
+        inner = [a for a in arrays if over & set(a.dims)]
+        after = [a for a in arrays if not over & set(a.dims)]
+        dims = tuple(i for i in self._dims(*(a.dims for a in inner)) if i not in over)
+        out = (self._matmul(stage, dims, *inner) if len(inner) == 2 else None) or self._einsum(dims, inner)
+        for a in after:
+            whole = self._dims(out.dims, a.dims)
+            out = Val(f"{self._at(out, whole, TIMES)}*{self._at(a, whole, UNARY)}", TIMES, whole, "real")
+        return out
+
+    def _matmul(self, stage: Stage, dims: tuple[Index, ...], a: Val, b: Val) -> Val | None:
+        """``a @ b`` if each has one index of its own, one is summed, and the shared ones come first."""
+        over = set(stage.over)
+        shared = tuple(i for i in dims if i in a.dims and i in b.dims)
+        summed = [i for i in a.dims if i in over and i in b.dims]
+        if len(summed) != 1 or any(i in over and i not in summed for i in (*a.dims, *b.dims)):
+            return None
+        own = [[i for i in x.dims if i not in shared and i not in over] for x in (a, b)]
+        if any(len(x) > 1 for x in own) or (shared and not all(own)):
+            return None
+        if own[0] and own[1] and dims.index(own[0][0]) > dims.index(own[1][0]):
+            a, b, own = b, a, own[::-1]
+        out = (*shared, *own[0], *own[1])
+        left, right = (*shared, *own[0], *summed), (*shared, *summed, *own[1])
+        text = f"{self._arranged(a, left)} @ {self._arranged(b, right)}"
+        return self._sorted(Val(text, TIMES, out, "real"))
+
+    def _arranged(self, val: Val, dims: tuple[Index, ...]) -> str:
+        return val.atom() if dims == val.dims else self._moved(val, dims).text
+
+    def _einsum(self, dims: tuple[Index, ...], arrays: Sequence[Val]) -> Val:
+        letters = {i: "abcdefghijklmnopqrstuvwxyz"[k] for k, i in enumerate(self._dims(*(a.dims for a in arrays)))}
+        spec = ",".join("".join(letters[i] for i in a.dims) for a in arrays) + "->" + "".join(letters[i] for i in dims)
+        return Val(self.backend.contraction(spec, [a.text for a in arrays]), ATOM, dims, "real")
+
+
+def _hint(e: Expr) -> str:
+    names = {"sub": "diff", "mul": "prod", "div": "ratio", "pow": "power", "add": "total", "pw": "case", "cmp": "test", "and": "both",
+             "or": "either", "not": "other", "neg": "minus", "ref": "at", "iverson": "one"}  # fmt: skip
+    return e.data if e.op == "call" else names.get(e.op, e.op)
+
+
+def _shift(e: Expr, axis: Axis) -> tuple[Index, int] | None:
+    """The index and the constant of ``i + c`` along an axis, if the place is one."""
+    if e.op == "ix" and e.data.axis == axis:
+        return e.data, 0
+    if e.op in ("add", "sub"):
+        a, b = e.args
+        if e.op == "add" and a.op == "num":
+            a, b = b, a
+        if a.op == "ix" and a.data.axis == axis and b.op == "num" and b.data.denominator == 1:
+            return a.data, int(b.data if e.op == "add" else -b.data)
+    return None
+
+
+def _needed(template: str, k: int) -> int:
+    """The precedence that an argument needs in a template: none between parentheses and commas."""
+    places = [m.span() for m in re.finditer(rf"\{{{k}\}}", template)]
+    enclosed = all(template[:a].rstrip().endswith(("(", ",")) and template[b:].lstrip().startswith((")", ",")) for a, b in places)
+    return LOOSE if enclosed else ATOM
+
+
+def _closed(template: str) -> bool:
+    """Whether a template is one call, which needs no parentheses around it."""
+    if not (m := re.match(r"[\w.{}]+\(", template)) or not template.endswith(")"):
+        return False
+    depth = 0
+    for k, c in enumerate(template[m.end() - 1 :]):
+        depth += (c == "(") - (c == ")")
+        if depth == 0:
+            return k == len(template) - m.end()
+    return False
+
+
+__all__ = ["Backend", "Input", "Val", "literal", "print_function", "with_helpers"]

@@ -1,0 +1,42 @@
+"""Give a program a leading axis, along which named inputs differ and the equation repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+
+from lossdsl.errors import NotYet
+from lossdsl.ir.expr import Expr, Index, Range, ix, postorder, ref, references, rewrite
+from lossdsl.ir.program import Input, Output, Program
+
+BATCH = "~b"  # no user can write this name
+AT = Index(BATCH, BATCH)
+
+
+def batched(program: Program, names: Set[str]) -> Program:
+    """The program over a batch: the named inputs and every output that depends on them get the batch as their first axis."""
+    _check_ranges(program, names)
+
+    def visit(e: Expr) -> Expr:
+        return ref(e.data, (ix(AT), *e.args)) if e.op == "ref" and e.data in names else e
+
+    roots = rewrite(program.roots, visit)
+    inputs = tuple(_leading(i) if i.name in names else i for i in program.inputs)
+    outputs = tuple(_output(o, e) for o, e in zip(program.outputs, roots, strict=True))
+    return replace(program, inputs=inputs, outputs=outputs)
+
+
+def _leading(i: Input) -> Input:
+    return replace(i, kind=replace(i.kind, axes=((BATCH, BATCH), *i.kind.axes)))
+
+
+def _output(o: Output, e: Expr) -> Output:
+    return replace(o, indices=(AT, *o.indices) if AT in e.free else o.indices, expr=e)
+
+
+def _check_ranges(program: Program, names: Set[str]) -> None:
+    for e in postorder(program.roots):
+        if e.op == "red":
+            ends = [x for b in e.data[1] if isinstance(b.axis, Range) for x in (b.axis.lo, b.axis.hi)]
+            if references(ends) & names:
+                raise NotYet(f"{program.name} has an integer range whose ends depend on an input", hint="let the range depend on hyper-parameters and sizes")

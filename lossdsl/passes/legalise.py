@@ -1,0 +1,236 @@
+"""Rewrite a program into what a backend can spell and computes well: the last pass on expressions before they are staged.
+
+Reductions that a backend has no good form of are written by others, functions without a spelling by their safe forms, and
+sums over an index that an equation fixes are not taken at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lossdsl.errors import NotYet
+from lossdsl.functions import FUNCTIONS
+from lossdsl.ir import rows
+from lossdsl.ir.expr import (
+    INF, NAN, ONE, TRUE, ZERO, Expr, Index, Range, add, and_, call, cmp, conjuncts, div, ix, mul, neg, open_red, postorder, pw, red,
+    replace_indices, rewrite, size, sub,
+)  # fmt: skip
+from lossdsl.ir.program import Program
+
+Binders = tuple[Index, ...]
+
+# What a reduction gives where nothing is left to reduce.
+_EMPTY = {"sum": ZERO, "max": NAN, "min": NAN, "logsumexp": neg(INF), "norm": ZERO, "argmax": NAN, "argmin": NAN}
+# Backends whose sources carry a helper for the Euclidean norm.
+_HAVE_NORM = ("numpy", "torch")
+
+
+def legalise(program: Program, backend: str) -> Program:
+    """The program in the operations that the backend has, with equal values."""
+    whole = frozenset(i.name for i in program.inputs if i.kind.role in ("class", "label"))
+    exponentials: dict[Expr, tuple[Expr, Expr]] = {}
+
+    def simplify(e: Expr) -> Expr:
+        return _fixed(e, whole) if e.op == "red" else e
+
+    def spell(e: Expr) -> Expr:
+        if e.op == "red" and e.data[0] == "logsumexp":
+            return _logsumexp(e, exponentials)
+        if e.op == "red" and e.data[0] == "norm" and backend not in _HAVE_NORM:
+            return _scaled_norm(e)
+        if e.op == "call" and e.data == "exp":
+            return _exp(e, exponentials)
+        return e
+
+    def rows_of(e: Expr) -> Expr:
+        while e.op == "call" and not _spelled(e, backend):
+            safe = rows.safe(e.data, e.args)
+            if safe is None:
+                raise NotYet(f"the {backend} backend has no {e.data}")
+            (e,) = rewrite((safe,), rows_of) if safe.op != "call" else (safe,)
+        return e
+
+    roots = rewrite(program.roots, simplify)
+    roots = rewrite(roots, spell)
+    return program.with_roots(rewrite(roots, rows_of))
+
+
+def _spelled(e: Expr, backend: str) -> bool:
+    row = FUNCTIONS[e.data]
+    return e.data == "stop" or (backend in row.spell and len(e.args) == row.arity)
+
+
+# -- indices that an equation fixes -----------------------------------------------------------------------------------
+
+
+def _fixed(e: Expr, whole: frozenset[str]) -> Expr:
+    """A reduction without binders that an equation fixes, without conditions that no binder occurs in, without idle binders."""
+    op = e.data[0]
+    binders, body, guard = open_red(e)
+    if op == "any":
+        body, guard = TRUE, body
+    if op not in ("argmax", "argmin"):
+        while found := _one_point(binders, guard, whole):
+            b, value, bounds = found
+            binders = tuple(i for i in binders if i != b)
+            body, guard = (replace_indices(x, {b: value}) for x in (body, guard))
+            guard = and_(bounds, guard)
+    if op == "sum":
+        body, guard = _placed(binders, body, guard, whole)
+    outer = [c for c in conjuncts(guard) if c.free.isdisjoint(binders)]
+    inner = and_(*(c for c in conjuncts(guard) if not c.free.isdisjoint(binders)))
+    if op == "any":
+        return and_(*outer, *_some(binders, inner))
+    value, nonempty = _trimmed(op, binders, body, inner)
+    return pw([(value, and_(*outer, *nonempty))], _EMPTY[op])
+
+
+def _some(binders: Binders, condition: Expr) -> list[Expr]:
+    """That the condition holds somewhere."""
+    used = tuple(b for b in binders if b in condition.free)
+    idle = [cmp(">", size(b.axis), ZERO) for b in binders if b not in condition.free]
+    return [*idle, red("any", used, condition)] if used else [*idle, condition]
+
+
+def _trimmed(op: str, binders: Binders, body: Expr, guard: Expr) -> tuple[Expr, list[Expr]]:
+    """The reduction over the binders that occur, and conditions under which the others' axes are not empty."""
+    if op in ("argmax", "argmin"):
+        return red(op, binders, body, guard), []
+    used = tuple(b for b in binders if b in body.free or b in guard.free)
+    idle = [size(b.axis) for b in binders if b not in used]
+    if used:
+        value = red(op, used, body, guard)
+    else:
+        value = call("abs", body) if op == "norm" else body
+    for n in idle:
+        match op:
+            case "sum":
+                value = mul(n, value) if value is not ONE else n
+            case "norm":
+                value = mul(call("sqrt", n), value)
+            case "logsumexp":
+                value = add(value, call("log", n))
+    plain = op == "sum" and body.op == "num"
+    return value, [] if plain else [cmp(">", n, ZERO) for n in idle]
+
+
+def _one_point(binders: Sequence[Index], guard: Expr, whole: frozenset[str]) -> tuple[Index, Expr, Expr] | None:
+    """A binder that a conjunct of the guard fixes, its value, and the condition that the value lies on the axis."""
+    for c in conjuncts(guard):
+        if c.op != "cmp" or c.data != "==":
+            continue
+        for a, b in (c.args, c.args[::-1]):
+            for i, value in _solved(a, b):
+                if i in binders and i not in value.free and _integral(value, whole):
+                    return i, value, _inside(i, value)
+    return None
+
+
+def _solved(a: Expr, b: Expr) -> Iterator[tuple[Index, Expr]]:
+    """``i = value`` from ``a == b``, where ``a`` is an index plus or minus something."""
+    if a.op == "ix":
+        yield a.data, b
+    elif a.op in ("add", "sub"):
+        x, y = a.args
+        if x.op == "ix":
+            yield x.data, sub(b, y) if a.op == "add" else add(b, y)
+        if y.op == "ix":
+            yield y.data, sub(b, x) if a.op == "add" else sub(x, b)
+
+
+def _integral(e: Expr, whole: frozenset[str]) -> bool:
+    """Whether an expression is made of indices, lengths, whole numbers and labels only."""
+    for x in postorder([e]):
+        match x.op:
+            case "ix" | "size" | "add" | "sub" | "neg" | "mul":
+                continue
+            case "num" if x.data.denominator == 1:
+                continue
+            case "ref" if x.data in whole:
+                continue
+        return False
+    return True
+
+
+def _inside(i: Index, value: Expr) -> Expr:
+    if value.op == "ix" and value.data.axis == i.axis:
+        return TRUE
+    if isinstance(i.axis, Range):
+        return and_(cmp(">=", value, i.axis.lo), cmp("<=", value, i.axis.hi))
+    return and_(cmp(">=", value, ZERO), cmp("<", value, size(i.axis)))
+
+
+def _placed(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) -> tuple[Expr, Expr]:
+    """``sum[i | y[i] == k](x[i, k])`` reads ``x[i, y[i]]``: the sum becomes a scatter of a gather."""
+    over = frozenset(binders)
+    for c in conjuncts(guard):
+        if c.op != "cmp" or c.data != "==":
+            continue
+        for a, b in (c.args, c.args[::-1]):
+            if a.op == "ix" and a.data not in over and a.data not in b.free and over & b.free and _integral(b, whole):
+                rest = and_(*(x for x in conjuncts(guard) if x is not c))
+                body, rest = (replace_indices(x, {a.data: b}) for x in (body, rest))
+                return body, and_(c, rest)
+    return body, guard
+
+
+# -- reductions written by others -------------------------------------------------------------------------------------
+
+
+def _logsumexp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
+    """``m + log(sum(exp(x - m)))`` with the maximum m, which is left out where it is infinite."""
+    binders, x, guard = open_red(e)
+    peak = red("max", binders, x, guard)
+    m = pw([(peak, cmp("<", call("abs", peak), INF))], ZERO)
+    total = red("sum", binders, call("exp", sub(x, m)), guard)
+    out = add(m, call("log", total))
+    exponentials[out] = m, total
+    return out
+
+
+def _exp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
+    """``exp(a - logsumexp(x))`` as ``exp(a - m)/sum(exp(x - m))``, which shares its exponentials with the sum."""
+    if not exponentials:
+        return e
+    (arg,) = e.args
+    path: list[tuple[Expr, int]] = []
+    found = _subtracted(arg, exponentials, path)
+    if found is None:
+        return e
+    m, total = exponentials[found]
+    new = m
+    for node, k in reversed(path):
+        args = list(node.args)
+        args[k] = new
+        new = add(*args) if node.op == "add" else sub(*args) if node.op == "sub" else neg(*args)
+    return div(call("exp", new), total)
+
+
+def _subtracted(arg: Expr, known: dict[Expr, tuple[Expr, Expr]], path: list[tuple[Expr, int]]) -> Expr | None:
+    """The one known term that a sum subtracts, and the way to it."""
+    stack: list[tuple[Expr, bool, tuple[tuple[Expr, int], ...]]] = [(arg, False, ())]
+    hits = []
+    while stack:
+        e, minus, way = stack.pop()
+        if e in known:
+            hits.append((e, minus, way))
+        elif e.op in ("add", "sub", "neg"):
+            for k, a in enumerate(e.args):
+                flips = e.op == "neg" or (e.op == "sub" and k == 1)
+                stack.append((a, minus != flips, (*way, (e, k))))
+    if len(hits) != 1 or not hits[0][1]:
+        return None
+    path += hits[0][2]
+    return hits[0][0]
+
+
+def _scaled_norm(e: Expr) -> Expr:
+    """The norm scaled by the largest magnitude, so that no square overflows or vanishes."""
+    binders, x, guard = open_red(e)
+    peak = red("max", binders, call("abs", x), guard)
+    scale = pw([(peak, and_(cmp(">", peak, ZERO), cmp("<", peak, INF)))], ONE)
+    scaled = div(x, scale)
+    return mul(scale, call("sqrt", red("sum", binders, mul(scaled, scaled), guard)))
+
+
+

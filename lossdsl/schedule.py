@@ -1,0 +1,294 @@
+"""Cut a program's expressions into stages: reductions, and pointwise arrays that several stages read.
+
+Nodes are numbered into *cells*, one for all nodes that are equal up to the names of their indices, so that ``s[i, j]`` and
+``s[j, k]`` are one array. The number of a node follows from the numbers of its arguments: the work is linear. A cell becomes a
+stage if it is a reduction or a result, or if more than one place reads it; everything else stands inside the stage that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lossdsl.ir.expr import Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref
+from lossdsl.ir.program import Output, Program
+from lossdsl.passes.batch import BATCH
+
+Place = tuple[int, tuple[int, ...]]  # a cell, and where its indices stand among those of the reader
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``name[indices] = expr``, or ``name[indices] = op[over | guard](expr)``; earlier stages stand in it as references.
+
+    The guard is a tuple of conditions that must all hold.
+    """
+
+    name: str
+    indices: tuple[Index, ...]
+    expr: Expr
+    op: str | None = None
+    over: tuple[Index, ...] = ()
+    guard: tuple[Expr, ...] = ()
+
+    @property
+    def roots(self) -> tuple[Expr, ...]:
+        return (self.expr, *self.guard)
+
+    @property
+    def shape(self) -> str:
+        """The kernel shape: pointwise, row, pair, scatter or contraction."""
+        if self.op == "sum" and targets(self)[0]:
+            return "scatter"
+        if self.op == "sum" and factors(self):
+            return "contraction"
+        axes = [i.axis for i in (*self.indices, *self.over)]
+        if len(set(axes)) < len(axes):
+            return "pair"
+        return "row" if self.op else "pointwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The stages in order of evaluation, and the outputs as expressions over them."""
+
+    stages: tuple[Stage, ...]
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A node up to the names of its indices: its own axes first, then those it binds."""
+
+    op: str
+    data: Any
+    args: tuple[Place, ...]
+    axes: tuple[Axis, ...]
+    bound: int = 0
+
+    @property
+    def free(self) -> int:
+        return len(self.axes) - self.bound
+
+
+@dataclass(slots=True)
+class Cells:
+    """The cells of a program. ``at`` gives for each node its cell and the indices it stands at."""
+
+    rank: Mapping[Axis, int]
+    cells: list[Cell] = field(default_factory=list)
+    samples: list[Expr] = field(default_factory=list)  # a node of each cell
+    numbers: dict[Cell, int] = field(default_factory=dict)
+    at: dict[Expr, tuple[int, tuple[Index, ...]]] = field(default_factory=dict)
+
+    def add(self, roots: Iterable[Expr]) -> None:
+        for e in postorder(roots):
+            self.at[e] = self._number(e)
+
+    def _number(self, e: Expr) -> tuple[int, tuple[Index, ...]]:
+        if e.op == "ix":
+            return self._intern(Cell("ix", None, (), (e.data.axis,)), e), (e.data,)
+        op, bound = e.data if e.op == "red" else (e.data, ())
+        parts = [self.at[a] for a in e.args]
+        seen = dict.fromkeys(i for _, at in parts for i in at if i not in bound)
+        free = sorted(seen, key=lambda i: self.rank.get(i.axis, len(self.rank)))
+        place = {i: k for k, i in enumerate((*free, *bound))}
+        args = tuple((c, tuple(place[i] for i in at)) for c, at in parts)
+        return self._intern(Cell(e.op, op, args, tuple(i.axis for i in place), len(bound)), e), tuple(free)
+
+    def _intern(self, cell: Cell, e: Expr) -> int:
+        number = self.numbers.setdefault(cell, len(self.cells))
+        if number == len(self.cells):
+            self.cells.append(cell)
+            self.samples.append(e)
+        return number
+
+
+def schedule(program: Program, worth: Callable[[Cell], bool] | None = None) -> Schedule:
+    """The stages of a program, in order. ``worth`` says of a pointwise cell that several stages read whether it is kept as an array."""
+    cells = Cells(_ranks(program))
+    cells.add(program.roots)
+    results = {cells.at[o.expr][0]: o for o in reversed(program.outputs)}
+    staged = _staged(cells, results, worth or arithmetic)
+    names = _names(cells, staged, results)
+    stages = [_stage(cells, c, names) for c in staged]
+    outputs = tuple(replace(o, expr=_express(cells, names, *cells.at[o.expr])) for o in program.outputs)
+    return Schedule(tuple(stages), outputs)
+
+
+def arithmetic(cell: Cell) -> bool:
+    """Whether a cell computes something, and is no outer product, which a contraction may never have to store."""
+    if cell.op in ("num", "const", "ix", "size", "bool", "neg", "not"):
+        return False
+    if cell.op == "ref":
+        return any(len(at) != 1 for _, at in cell.args)
+    return cell.op != "mul" or any(len(at) == len(cell.axes) for _, at in cell.args)
+
+
+def expensive(cell: Cell) -> bool:
+    """Whether computing a cell again costs more than reading it from memory."""
+    return cell.op in ("call", "pow", "div") and cell.data not in ("abs", "max", "min", "clip", "relu", "sign", "stop")
+
+
+def _ranks(program: Program) -> dict[Axis, int]:
+    """The order of axes in arrays: the batch, then as declared."""
+    axes: list[Axis] = [a for i in program.inputs for a in i.axes]
+    return {a: k for k, a in enumerate(dict.fromkeys([BATCH, *axes]))}
+
+
+def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell], bool]) -> list[int]:
+    """The cells that become stages. Readers come after what they read, so going backwards meets every reader first."""
+    readers: list[dict[Place, None]] = [{} for _ in cells.cells]
+    staged = []
+    for number in reversed(range(len(cells.cells))):
+        cell, sites = cells.cells[number], readers[number]
+        if cell.op == "red" or (cell.op not in ("num", "const", "ix", "size") and number in results) or (len(sites) > 1 and worth(cell)):
+            staged.append(number)
+            sites = {(number, tuple(range(len(cell.axes)))): None}
+        for arg, at in cell.args:
+            for stage, place in sites:
+                readers[arg][stage, tuple(place[k] for k in at)] = None
+    return staged[::-1]
+
+
+_HINTS = {"sub": "diff", "mul": "prod", "div": "ratio", "pow": "power", "add": "total", "pw": "case", "cmp": "test", "ref": "at", "iverson": "one"}
+
+
+def _names(cells: Cells, staged: Sequence[int], results: Mapping[int, Output]) -> dict[int, str]:
+    """A reserved name for every stage: no user can write the leading ``~``."""
+    count: dict[str, int] = {}
+    out = {}
+    for number in staged:
+        cell = cells.cells[number]
+        hint = cell.data if cell.op in ("red", "call") else _HINTS.get(cell.op, cell.op)
+        if cell.op == "red" and cell.data == "sum" and cells.cells[cell.args[0][0]].op == "num":
+            hint = "count"
+        if number in results:
+            hint = results[number].name
+        count[hint] = count.get(hint, 0) + 1
+        out[number] = f"~{hint}" if count[hint] == 1 else f"~{hint}~{count[hint]}"
+    return out
+
+
+def _own(axes: Sequence[Axis]) -> tuple[Index, ...]:
+    """Indices of a stage: an axis' own name, numbered from its second index on."""
+    seen: dict[Axis, int] = {}
+    out = []
+    for axis in axes:
+        seen[axis] = seen.get(axis, 0) + 1
+        stem = "~r" if isinstance(axis, Range) else axis
+        out.append(Index(axis, stem if seen[axis] == 1 else f"{stem}~{seen[axis]}"))
+    return tuple(out)
+
+
+def _stage(cells: Cells, number: int, names: Mapping[int, str]) -> Stage:
+    cell = cells.cells[number]
+    indices = _own(cell.axes)
+    own, over = indices[: cell.free], indices[cell.free :]
+    parts = [_express(cells, names, c, tuple(indices[k] for k in at)) for c, at in cell.args]
+    if cell.op == "red":
+        body, guard = parts
+        return Stage(names[number], own, body, cell.data, over, tuple(conjuncts(guard)))
+    return Stage(names[number], own, rebuild(cells.samples[number], parts))
+
+
+def _express(cells: Cells, names: Mapping[int, str], root: int, indices: tuple[Index, ...]) -> Expr:
+    """A cell at given indices, with stages as references."""
+    memo: dict[tuple[int, tuple[Index, ...]], Expr] = {}
+    stack = [(root, indices)]
+    while stack:
+        key = number, at = stack[-1]
+        cell = cells.cells[number]
+        if key in memo:
+            stack.pop()
+        elif number in names:
+            memo[key] = ref(names[number], [ix(i) for i in at])
+        elif cell.op == "ix":
+            memo[key] = ix(at[0])
+        else:
+            args = [(c, tuple(at[k] for k in places)) for c, places in cell.args]
+            todo = [a for a in args if a not in memo]
+            if todo:
+                stack += todo
+            else:
+                memo[key] = rebuild(cells.samples[number], [memo[a] for a in args])
+    return memo[root, indices]
+
+
+# -- shapes of sums ---------------------------------------------------------------------------------------------------
+
+
+def targets(stage: Stage) -> tuple[dict[Index, Expr], tuple[Expr, ...]]:
+    """For a sum into computed places (a scatter): the place of each such index, and the conditions that are left."""
+    out: dict[Index, Expr] = {}
+    rest = []
+    over = frozenset(stage.over)
+    for c in stage.guard:
+        found = None
+        if c.op == "cmp" and c.data == "==":
+            for a, b in (c.args, c.args[::-1]):
+                if a.op == "ix" and a.data in stage.indices and a.data not in out and not over.isdisjoint(b.free) and b.free.isdisjoint([*out, a.data]):
+                    found = (a.data, b)
+        if found and not any(found[0] in e.free for e in out.values()):
+            out[found[0]] = found[1]
+        else:
+            rest.append(c)
+    body = stage.expr.free.union(*(c.free for c in rest)) if rest else stage.expr.free
+    if any(i in body for i in out):  # the summand itself depends on the place: an ordinary sum
+        return {}, stage.guard
+    return out, tuple(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A part of a product: numerators over denominators, with the indices of all."""
+
+    over: tuple[Expr, ...]
+    under: tuple[Expr, ...]
+    free: frozenset[Index]
+
+
+def factors(stage: Stage) -> tuple[bool, list[Factor]] | None:
+    """Whether the summand of a sum changes its sign, and its factors, if each depends on fewer indices than the whole; else None.
+
+    Such a sum is a contraction, which never needs the product as an array. A factor whose indices all occur in another one
+    is part of that one.
+    """
+    body = stage.expr
+    negative, parts = _split(body)
+    if len(parts) < 2 or any(p.free == body.free for p, _ in parts) or not body.free & frozenset(stage.over):
+        return None
+    groups: list[Factor] = []
+    for free in _maximal([p.free for p, _ in parts]):
+        groups.append(Factor((), (), free))
+    for part, inverse in parts:
+        k = min((k for k, g in enumerate(groups) if part.free <= g.free), key=lambda k: len(groups[k].free))
+        g = groups[k]
+        groups[k] = replace(g, under=(*g.under, part)) if inverse else replace(g, over=(*g.over, part))
+    return (negative, groups) if len(groups) > 1 else None
+
+
+def _maximal(sets: Sequence[frozenset[Index]]) -> list[frozenset[Index]]:
+    return [s for s in dict.fromkeys(sets) if not any(s < t for t in sets)]
+
+
+def _split(body: Expr) -> tuple[bool, list[tuple[Expr, bool]]]:
+    """The factors of a product, each with whether it divides, and the sign.
+
+    A part that depends on fewer indices than the whole is left as it was written.
+    """
+    out: list[tuple[Expr, bool]] = []
+    negative = False
+    stack = [(body, False)]
+    while stack:
+        e, inverse = stack.pop()
+        if e.op == "neg" and (e is body or e.free == body.free):
+            negative = not negative
+            stack.append((e.args[0], inverse))
+        elif e.op in ("mul", "div") and e.free == body.free:
+            a, b = e.args
+            stack += [(b, inverse != (e.op == "div")), (a, inverse)]
+        else:
+            out.append((e, inverse))
+    return negative, out
