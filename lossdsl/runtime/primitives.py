@@ -1,0 +1,101 @@
+"""The rows of ``functions`` as mpmath functions: domains, NaN and values too large to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, reduce
+from typing import Any
+
+from lossdsl.errors import LossError, did_you_mean
+from lossdsl.functions import FUNCTIONS, Row
+from lossdsl.ir import rows
+from lossdsl.ir.expr import Expr, ref
+from lossdsl.kinds import Interval
+
+Mpf = Any  # an mpf of the evaluation's own context
+Run = Callable[[Expr, Mapping[str, Mpf]], Mpf]  # the value of an expression over references
+
+# The exponent of a result grows with the argument itself: beyond this many bits of it the argument counts as infinite.
+HUGE = 20_000
+_GROWING = ("exp", "expm1", "sinh", "cosh", "tanh", "erf", "erfc", "sin", "cos", "tan")
+
+
+class Bounded:
+    """A context whose growing functions take an argument of astronomic size as infinite; else the context itself."""
+
+    def __init__(self, ctx: Any) -> None:
+        self._ctx = ctx
+        for name in _GROWING:
+            setattr(self, name, self._bounded(getattr(ctx, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def _bounded(self, f: Callable[[Mpf], Mpf]) -> Callable[[Mpf], Mpf]:
+        ctx = self._ctx
+
+        def g(x: Mpf) -> Mpf:
+            if ctx.isfinite(x) and x and ctx.mag(x) > HUGE:
+                x = ctx.inf if x > 0 else -ctx.inf
+            return ctx.nan if ctx.isinf(x) and f in (ctx.sin, ctx.cos, ctx.tan) else f(x)
+
+        return g
+
+
+@cache
+def spelled(name: str) -> Callable[..., Mpf]:
+    """The function that a row's own mpmath text spells, of the context and the arguments."""
+    row = FUNCTIONS[name]
+    text = row.spell["mpmath"].format(**{a: a for a in row.args})
+    function: Callable[..., Mpf] = eval(f"lambda mp, {', '.join(row.args)}: {text}", {})  # the table's text, never a user's
+    return function
+
+
+@cache
+def meant(name: str) -> Expr:
+    """A row's meaning over references to its arguments."""
+    meaning = rows.meaning(name, [ref(a) for a in FUNCTIONS[name].args])
+    assert meaning is not None, f"{name} has neither an mpmath text nor a meaning"
+    return meaning
+
+
+class Functions:
+    """Calls of rows by name, in one context."""
+
+    def __init__(self, ctx: Any, run: Run) -> None:
+        self.ctx, self.bounded, self.run = ctx, Bounded(ctx), run
+
+    def __call__(self, name: str, args: Sequence[Mpf]) -> Mpf:
+        row = FUNCTIONS.get(name)
+        if row is None:
+            raise LossError(f"there is no function {name!r}", hint=did_you_mean(name, FUNCTIONS))
+        if row.variadic and len(args) > 2:
+            return reduce(lambda a, b: self(name, [a, b]), args)
+        if len(args) != row.arity:
+            raise LossError(f"{name} takes {row.arity} arguments, and is called with {len(args)}")
+        if any(x != x or not contains(d, x) for x, d in zip(args, row.domain, strict=True)):
+            return self.ctx.nan
+        return self.value(row, args)
+
+    def value(self, row: Row, args: Sequence[Mpf]) -> Mpf:
+        if "mpmath" not in row.spell:
+            return self.run(meant(row.name), dict(zip(row.args, args, strict=True)))
+        try:
+            out = spelled(row.name)(self.bounded, *args)
+        except (ArithmeticError, ValueError, self.ctx.NoConvergence) as error:
+            raise LossError(f"mpmath cannot evaluate {row.name}({', '.join(self.ctx.nstr(x, 20) for x in args)}): {error}") from error
+        if hasattr(out, "_mpc_"):
+            raise LossError(f"the mpmath text of {row.name} gives a complex number at {', '.join(self.ctx.nstr(x, 20) for x in args)}")
+        return out if hasattr(out, "_mpf_") else self.ctx.mpf(out)
+
+
+def contains(interval: Interval, x: Mpf) -> bool:
+    """Whether a number of any precision lies in an interval, by exact comparison."""
+    low, high = interval.low, interval.high
+    above = x > _end(low, x) if interval.low_open else x >= _end(low, x)
+    return bool(above and (x < _end(high, x) if interval.high_open else x <= _end(high, x)))
+
+
+def _end(bound: Any, x: Mpf) -> Any:
+    ctx = x.context
+    return ctx.mpf(bound) if isinstance(bound, float) else ctx.mpf(bound.numerator) / bound.denominator

@@ -1,0 +1,304 @@
+"""The oracle: evaluates a program as it is written, in mpmath, at a precision that doubles until the result stands still.
+
+A branch not taken, what a guard leaves out and the side of ``and`` or ``or`` that no longer decides are never evaluated. Nothing
+is shared with the printers but the tables.
+
+*Arithmetic* is IEEE's without a signed zero: ``inf - inf``, ``0*inf`` and ``0/0`` are NaN, ``x/0`` is an infinity of the sign
+of x. NaN comes out of arithmetic that NaN goes into, powers included; ``x^0`` is 1 for every number x. An index outside its
+axis, or one that is no whole number, gives NaN. The value of an index over an integer range is the integer itself.
+
+*The measure.* Every entry of a result comes with two units, and "n ulp" means an error of at most n times the ulp at that unit
+(``ulps``):
+
+``scale``  max(|result|, the largest summand that the equation adds). A summand of ``add``, ``sub`` or a sum counts with the
+           sensitivity of the result to it: through f it is multiplied by |f'|, through a product by the other factor, and of
+           several ways the largest counts. A branch counts if it is taken, the entry of a max that is chosen; the terms of a
+           norm and of a logsumexp enter through their derivatives, and a logsumexp has its largest term as a summand. Inputs
+           are exact and count only where they are summands.
+``noise``  the same with every intermediate value in place of the summands (and with numbers that binary fractions cannot
+           hold): the effect of rounding each value once. No evaluation in floating point that follows the written equation
+           does better, and a stable one often does. It is never below ``scale``.
+
+Sensitivities are of first order, found by differences of the function itself and never from the table's derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from lossdsl.errors import LossError, did_you_mean
+from lossdsl.ir.expr import Range
+from lossdsl.ir.program import Output, Program
+from lossdsl.runtime.arithmetic import Measured, log2
+from lossdsl.runtime.evaluator import Evaluator, Meanings
+from lossdsl.runtime.exact import Arrays, Bound, Params, bind, entries, nearest_mpf
+from lossdsl.runtime.primitives import Mpf
+
+_AGREE = 30  # digits that two precisions must have in common
+_QUOTIENT = 90  # digits of the first difference quotient
+
+Place = tuple[int, tuple[int, ...]]
+Moves = Mapping[str, Mapping[int, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One output: an mpf, or an object array of them, with the units of the measure; see the module's text.
+
+    ``converged`` is False if some entry still moved when the precision reached the cap.
+    """
+
+    value: Any
+    scale: Any
+    noise: Any
+    converged: bool = True
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, digits: int = _AGREE, cap: int = 400, dtype: Any = None,
+             sizes: Mapping[str, int] | None = None) -> dict[str, Result]:
+    """The outputs of a program for arrays of the declared axes, by name.
+
+    The precision doubles until two values of each entry agree to ``digits`` digits, or are the same infinity or NaN, or an exact
+    zero; at ``cap`` digits of precision agreement relative to the entry's scale is enough. ``dtype`` rounds the numbers written
+    in the program, and defaults, as code for this dtype does; without it they are exact. ``sizes`` gives lengths of axes that no
+    input carries.
+    """
+    bound = bind(program, arrays, params or {}, dtype, sizes)
+    ctx = context()
+    precision = min(digits + 10, cap)
+    before: dict[Place, Measured] = {}
+    done: dict[Place, Measured] = {}
+    left = places(bound)
+    while True:
+        ctx.dps = precision
+        evaluator = bound.evaluator(Meanings(ctx).measuring)
+        now = {place: number_at(evaluator, program.outputs[place[0]], place[1]) for place in left}
+        for place, value in now.items():
+            if place not in before or not settled(before[place], value, digits):
+                continue
+            done[place] = value
+        left = [place for place in left if place not in done]
+        if not left or precision >= cap:
+            break
+        before, precision = now, min(2 * precision, cap)
+    moved = {place for place in left if not level(before.get(place), now[place], digits)}
+    return collect(bound, done | {place: now[place] for place in left}, moved)
+
+
+def context() -> Any:
+    """A context whose precision is nobody else's."""
+    return mpmath.mp.clone()
+
+
+def places(bound: Bound) -> list[Place]:
+    """Every entry of every output: the output's number and a position."""
+    return [(k, point) for k, o in enumerate(bound.program.outputs) for point in np.ndindex(*shape_of(bound, o))]
+
+
+def shape_of(bound: Bound, output: Output) -> tuple[int, ...]:
+    lengths = []
+    for index in output.indices:
+        if isinstance(index.axis, Range) or index.axis not in bound.sizes:
+            raise LossError(f"the length of axis {index.axis!r} of output {output.name!r} is unknown")
+        lengths.append(bound.sizes[index.axis])
+    return tuple(lengths)
+
+
+def number_at(evaluator: Evaluator, output: Output, point: tuple[int, ...]) -> Any:
+    """One entry of an output; a condition counts as 0 or 1."""
+    value = evaluator.at(output.expr, output.indices, point)
+    return evaluator.arithmetic.leaf(evaluator.ctx.mpf(int(value))) if isinstance(value, bool) else value
+
+
+def settled(a: Measured, b: Measured, digits: int) -> bool:
+    """Whether two values of one number, found at rising precision, are the number."""
+    if a.lg == math.inf or b.lg == math.inf:
+        return bool(a.v == b.v or (a.v != a.v and b.v != b.v))
+    if not b.v:
+        return not a.v and b.exact
+    return log2(a.v - b.v) <= b.lg - digits * math.log2(10)
+
+
+def level(a: Measured | None, b: Measured, digits: int) -> bool:
+    """The same relative to the scale."""
+    return a is not None and (settled(a, b, digits) or log2(a.v - b.v) <= max(b.lg, b.s, b.n) - digits * math.log2(10))
+
+
+def collect(bound: Bound, found: Mapping[Place, Measured], moved: set[Place]) -> dict[str, Result]:
+    out = {}
+    for k, o in enumerate(bound.program.outputs):
+        shape = shape_of(bound, o)
+        of = [found[k, point] for point in np.ndindex(*shape)]
+        value = arranged([public(x.v) for x in of], shape)
+        scale = arranged([power_of_two(max(x.lg, x.s)) for x in of], shape)
+        noise = arranged([power_of_two(max(x.lg, x.s, x.n)) for x in of], shape)
+        out[o.name] = Result(value, scale, noise, not any(place[0] == k for place in moved))
+    return out
+
+
+def public(x: Mpf) -> Any:
+    """The same number as an ordinary mpf."""
+    return mpmath.mp.make_mpf(x._mpf_)
+
+
+def power_of_two(lg: float) -> Any:
+    if math.isinf(lg):
+        return mpmath.mp.zero if lg < 0 else mpmath.mp.inf
+    whole = math.floor(lg)
+    return mpmath.ldexp(mpmath.mpf(2.0 ** (lg - whole)), whole)
+
+
+def arranged(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """An object array of the shape, or the one value itself."""
+    if not shape:
+        return values[0]
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out.reshape(shape)
+
+
+def evaluate_rows(program: Program, arrays: Arrays, params: Params | None = None, batched: set[str] | None = None,
+                  **options: Any) -> dict[str, Result]:
+    """``evaluate`` for each entry of the leading axis of the inputs named in ``batched`` (all, if not said), stacked."""
+    names = set(arrays) if batched is None else batched
+    lengths = {name: len(arrays[name]) for name in names}
+    if len(set(lengths.values())) != 1:
+        raise LossError(f"the batched inputs differ in length: {lengths}")
+    (count,) = set(lengths.values())
+    rows = [evaluate(program, {k: v[i] if k in names else v for k, v in arrays.items()}, params, **options) for i in range(count)]
+    return {o.name: stacked([row[o.name] for row in rows]) for o in program.outputs}
+
+
+def stacked(rows: list[Result]) -> Result:
+    def stack(values: list[Any]) -> Any:
+        arrays = [np.asarray(v, dtype=object) for v in values]
+        return np.stack(arrays) if arrays else np.empty(0, dtype=object)
+
+    converged = all(r.converged for r in rows)
+    return Result(stack([r.value for r in rows]), stack([r.scale for r in rows]), stack([r.noise for r in rows]), converged)
+
+
+# -- differences ------------------------------------------------------------------------------------------------------
+
+
+def differences(program: Program, arrays: Arrays, params: Params | None = None, wrt: str = "", h: float = 1e-20, *, cap: int = 800,
+                dtype: Any = None) -> Any:
+    """Central differences by every entry of an input or hyper-parameter: an array of the output's axes, then the input's.
+
+    The step is ``h``, and ``h*|x|`` at an entry x between -1 and 1 other than 0. Every ``stop`` has the value that it has at the
+    point itself. With several outputs the result is a dict by their names.
+    """
+    bound = bind(program, arrays, params or {}, dtype)
+    if wrt not in bound.values:
+        raise LossError(f"{program.name} has no input {wrt!r} to differentiate by", hint=did_you_mean(wrt, bound.values))
+    flat, shape = bound.values[wrt]
+    columns = [_slopes(bound, {wrt: {i: 1}}, _step(x, h), cap) for i, x in enumerate(flat)]
+    return _by_output(bound, columns, shape)
+
+
+def directional(program: Program, arrays: Arrays, params: Params | None = None, direction: Mapping[str, Any] | None = None,
+                h: float = 1e-20, *, cap: int = 800, dtype: Any = None) -> Any:
+    """The derivative of the outputs along a direction, an array for each name that moves, by central differences."""
+    bound = bind(program, arrays, params or {}, dtype)
+    moves: dict[str, dict[int, Any]] = {}
+    for name, along in (direction or {}).items():
+        flat, shape = entries(name, along)
+        if name not in bound.values or bound.values[name][1] != shape:
+            raise LossError(f"the direction {name!r} has shape {shape} and fits no input of {program.name}")
+        moves[name] = dict(enumerate(flat))
+    return _by_output(bound, [_slopes(bound, moves, h, cap)], ())
+
+
+def _step(x: Any, h: float) -> float:
+    size = float(abs(nearest_mpf(mpmath.mp, x)))
+    return h * size if 0 < size < 1 and h * size > 0 else h
+
+
+def _by_output(bound: Bound, columns: list[dict[Place, Any]], shape: tuple[int, ...]) -> Any:
+    out = {}
+    for k, o in enumerate(bound.program.outputs):
+        lengths = shape_of(bound, o)
+        out[o.name] = arranged([column[k, point] for point in np.ndindex(*lengths) for column in columns], (*lengths, *shape))
+    return out if len(out) > 1 else next(iter(out.values()))
+
+
+def _slopes(bound: Bound, moves: Moves, h: float, cap: int) -> dict[Place, Any]:
+    """``(f(x + h*d) - f(x - h*d))/(2h)`` at every place, d being the entries of ``moves``, at a precision that doubles as needed."""
+    ctx = context()
+    ctx.dps = _QUOTIENT
+    left = places(bound)
+    before: dict[Place, Mpf] = {}
+    found: dict[Place, Any] = {}
+    while True:
+        now = _quotients(bound, moves, ctx.mpf(h), ctx, left)
+        for place, (value, size) in now.items():
+            if ctx.dps >= cap or (place in before and _agree(ctx, before[place], value, size)):
+                found[place] = public(value)
+        left = [place for place in left if place not in found]
+        if not left:
+            return found
+        before = {place: value for place, (value, _) in now.items()}
+        ctx.dps = min(2 * ctx.dps, cap)
+
+
+def _quotients(bound: Bound, moves: Moves, h: Mpf, ctx: Any, wanted: list[Place]) -> dict[Place, tuple[Mpf, Mpf]]:
+    """The difference quotient at each place, and the size of the values it comes from."""
+    bare = Meanings(ctx).bare
+    base = bound.evaluator(bare)
+    evaluator = bound.evaluator(bare, frozen=base)
+    ends = []
+    for step in (h, -h):
+        evaluator.forget()
+        for name, along in moves.items():
+            for i, d in along.items():
+                evaluator.tables[name].flat[i] = base.tables[name].flat[i] + step * nearest_mpf(ctx, d)
+        ends.append([number_at(evaluator, bound.program.outputs[k], point) for k, point in wanted])
+    return {place: ((up - down) / (2 * h), abs(up) + abs(down)) for place, up, down in zip(wanted, *ends, strict=True)}
+
+
+def _agree(ctx: Any, a: Mpf, b: Mpf, size: Mpf) -> bool:
+    """Whether two quotients agree to 30 digits, or to 50 digits of what they are the difference of."""
+    if not (ctx.isfinite(a) and ctx.isfinite(b)):
+        return bool(a == b or (a != a and b != b))
+    return bool(abs(a - b) <= max(abs(b) * ctx.mpf(10) ** -_AGREE, size * ctx.mpf(10) ** -50))
+
+
+# -- the measure ------------------------------------------------------------------------------------------------------
+
+
+def ulps(got: Any, result: Result, dtype: Any = np.float64, unit: str = "scale") -> float:
+    """The largest error of ``got`` over all entries, in ulp of the dtype at max(|value|, ``unit``).
+
+    It is inf where a NaN or an infinity stands on one side only. A value beyond the dtype's range counts as the infinity it
+    rounds to, and below the normal range the ulp is that of the smallest normal number.
+    """
+    values = np.asarray(result.value, dtype=object).reshape(-1)
+    units = np.asarray(getattr(result, unit), dtype=object).reshape(-1)
+    flat, shape = entries("got", got)
+    if shape != np.shape(result.value):
+        raise LossError(f"a result of shape {shape} is measured against one of shape {np.shape(result.value)}")
+    return max((_ulps_of(mpmath.mp.make_mpf(x), v, u, np.finfo(dtype)) for x, v, u in zip(flat, values, units, strict=True)), default=0.0)
+
+
+def _ulps_of(got: Any, value: Any, unit: Any, info: Any) -> float:
+    if mpmath.isnan(got) or mpmath.isnan(value):
+        return 0.0 if mpmath.isnan(got) and mpmath.isnan(value) else math.inf
+    with mpmath.workprec(200):
+        largest = mpmath.mpf(float(info.max)) * (1 + mpmath.mpf(float(info.eps)) / 4)
+        if mpmath.isinf(got) or abs(value) >= largest:
+            beyond = abs(value) >= largest and (abs(got) == mpmath.inf or abs(got) >= float(info.max)) and (got > 0) == (value > 0)
+            return 0.0 if beyond else math.inf
+        top = max(abs(value), unit, mpmath.mpf(float(info.tiny)))
+        if mpmath.isinf(top):
+            return 0.0
+        ulp = mpmath.ldexp(float(info.eps), int(mpmath.mag(top)) - 1)
+        return float(abs(got - value) / ulp)
