@@ -1,0 +1,288 @@
+"""What expressions and programs print as, and that the text parses back to the same nodes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from lossdsl.ir import text
+from lossdsl.ir.expr import (
+    INF,
+    NAN,
+    ONE,
+    PI,
+    TRUE,
+    TWO,
+    ZERO,
+    Expr,
+    Index,
+    Range,
+    add,
+    and_,
+    call,
+    cmp,
+    div,
+    iverson,
+    ix,
+    mul,
+    neg,
+    not_,
+    num,
+    or_,
+    pow_,
+    pw,
+    red,
+    ref,
+    size,
+    sub,
+)
+from lossdsl.ir.latex import latex, symbol
+from lossdsl.ir.program import Input, Output, Param, Program
+from lossdsl.kinds import Interval, Kind
+
+A, B, C = ref("a"), ref("b"), ref("c")
+K, J, N = Index("k", "k"), Index("k", "j"), Index("n", "n")
+I1, I2, I3 = (Index("n", tag) for tag in (1000, 1001, 1002))
+K1, K2 = Index("k", 1003), Index("k", 1004)
+R1 = Index(Range(ZERO, ref("bins")), 1005)
+
+
+def over(name: str, *indices: Index) -> Expr:
+    return ref(name, [ix(i) for i in indices])
+
+
+def lse(index: Index, body: Expr, guard: Expr = TRUE) -> Expr:
+    return red("logsumexp", [index], body, guard)
+
+
+def softmax_at(value: Expr) -> Expr:
+    return call("exp", sub(ref("s", [value]), lse(K1, over("s", K1))))
+
+
+def x(i: Index) -> Expr:
+    return over("x", i)
+
+
+POSITIVE_X = cmp(">", x(I1), ZERO)
+SOME_X = red("any", [I1], POSITIVE_X)
+
+SPELLINGS = [
+    # numbers
+    (num(3), "3"),
+    (num(-3), "-3"),
+    (num("0.1"), "0.1"),
+    (num(Fraction(1, 2)), "0.5"),
+    (num(Fraction(1, 3)), "1/3"),
+    (num(Fraction(-1, 3)), "-1/3"),
+    (num("1e-12"), "1e-12"),
+    (num("1.5e-7"), "1.5e-7"),
+    (num(10**9), "1e9"),
+    (PI, "pi"),
+    (neg(INF), "-inf"),
+    # precedence: no parenthesis too many, none too few
+    (sub(A, sub(B, C)), "a - (b - c)"),
+    (sub(sub(A, B), C), "a - b - c"),
+    (add(A, add(B, C)), "a + (b + c)"),
+    (mul(A, div(B, C)), "a*(b/c)"),
+    (div(mul(A, B), C), "a*b/c"),
+    (mul(add(A, B), C), "(a + b)*c"),
+    (neg(mul(A, B)), "-(a*b)"),
+    (mul(neg(A), B), "-a*b"),
+    (mul(A, neg(B)), "a*(-b)"),
+    (sub(A, neg(B)), "a - (-b)"),
+    (add(A, num(-2)), "a + (-2)"),
+    (neg(pow_(A, TWO)), "-a^2"),
+    (pow_(neg(A), TWO), "(-a)^2"),
+    (pow_(num(-2), A), "(-2)^a"),
+    (pow_(A, num(-2)), "a^(-2)"),
+    (pow_(A, pow_(B, C)), "a^b^c"),
+    (pow_(pow_(A, B), C), "(a^b)^c"),
+    (mul(num(Fraction(1, 3)), A), "1/3*a"),
+    (mul(A, num(Fraction(1, 3))), "a*(1/3)"),
+    (pow_(A, num(Fraction(1, 3))), "a^(1/3)"),
+    (div(pow_(A, TWO), TWO), "a^2/2"),
+    # conditions
+    (not_(cmp("<", A, B)), "not (a < b)"),
+    (and_(cmp("<", A, B), or_(cmp("==", A, C), cmp("!=", B, C))), "a < b and (a == c or b != c)"),
+    (and_(cmp("<", ZERO, A), cmp("<=", A, ONE)), "0 < a <= 1"),
+    (and_(cmp("<", ZERO, A), cmp(">=", A, ONE)), "0 < a and a >= 1"),
+    (cmp("<=", add(A, B), C), "a + b <= c"),
+    (sub(A, iverson(cmp("==", A, B))), "a - (a == b)"),
+    # piecewise
+    (pw([(A, cmp("<", A, B)), (B, cmp("<", B, C))], C), "piecewise(a if a < b, b if b < c, c otherwise)"),
+    (pw([(A, cmp("<", A, B))], NAN), "piecewise(a if a < b)"),
+    # reductions and the names of their indices
+    (red("sum", [I1], x(I1)), "sum[n](x)"),
+    (red("max", [I1], x(I1), POSITIVE_X), "max[n | x > 0](x)"),
+    (red("sum", [I1, I2], mul(x(I1), x(I2))), "sum[i, j in n](x[i]*x[j])"),
+    (red("sum", [I1], red("max", [I2], sub(x(I1), x(I2)), cmp("!=", ix(I1), ix(I2)))), "sum[i in n](max[j in n | i != j](x[i] - x[j]))"),
+    (red("sum", [I1], sub(x(I1), red("max", [I2], x(I2)))), "sum[n](x - max[n](x))"),
+    (red("sum", [K1], mul(over("s", K1), iverson(cmp("==", ix(K1), ix(K))))), "sum[i in k](s[i]*(i == k))"),
+    (red("sum", [I1, K1], over("m", I1, K1)), "sum[n, k](m)"),
+    (red("sum", [I1], ref("x", [add(ix(I1), ONE)]), cmp("<", add(ix(I1), ONE), size("n"))), "sum[n | n + 1 < size(n)](x[n + 1])"),
+    (red("sum", [R1], pow_(ix(R1), TWO)), "sum[i in 0..bins](i^2)"),
+    (red("norm", [I1], over("m", I1, K)), "norm[n](m)"),
+    # sugar
+    (softmax_at(ix(K)), "softmax[k](s)"),
+    (softmax_at(ix(J)), "softmax[k](s)[j]"),
+    (softmax_at(ref("y")), "softmax[k](s)[y]"),
+    (sub(over("s", K), lse(K1, over("s", K1))), "log_softmax[k](s)"),
+    (sub(lse(K1, over("s", K1)), over("s", K)), "logsumexp[k](s) - s"),
+    (sub(over("s", K), lse(K1, over("t", K1))), "s - logsumexp[k](t)"),
+    (red("sum", [I1], ONE, POSITIVE_X), "count[n | x > 0]"),
+    (div(red("sum", [I1], x(I1), POSITIVE_X), red("sum", [I2], ONE, cmp(">", x(I2), ZERO))), "mean[n | x > 0](x)"),
+    (div(red("sum", [I1], x(I1), POSITIVE_X), red("sum", [I2], ONE, cmp(">", x(I2), ONE))), "sum[n | x > 0](x)/count[n | x > 1]"),
+    (not_(red("any", [I1], not_(POSITIVE_X))), "all[n](x > 0)"),
+    (not_(SOME_X), "not any[n](x > 0)"),
+    (pw([(red("max", [I1], x(I1), POSITIVE_X), SOME_X)], ZERO), "max[n | x > 0](x, default = 0)"),
+    (pw([(red("max", [I1], x(I1)), cmp(">", size("n"), ZERO))], INF), "max[n](x, default = inf)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("e", "expected"), SPELLINGS, ids=[s for _, s in SPELLINGS])
+def test_spelling(e: Expr, expected: str) -> None:
+    assert text.expression(e) == expected
+    assert repr(e) == expected
+
+
+KINDS = [
+    (Kind("real"), "real"),
+    (Kind("logit", (("n", "n"), ("k", "k"))), "logit[n, k]"),
+    (Kind("class", (("n", "n"),), of="k", ignore=-100), "class(k, ignore = -100)[n]"),
+    (Kind("class", of="k"), "class(k)"),
+    (Kind("simplex", (("k", "k"),), of="k"), "simplex[k]"),
+    (Kind("simplex", (("k", "k"), ("n", "n")), of="k"), "simplex(k)[k, n]"),
+    (Kind("binary", (("i", "i"), ("i", "j"))), "binary[i, j in i]"),
+    (Kind("real", interval=Interval(Fraction(0), Fraction(1), True, False)), "real in (0, 1]"),
+    (Kind("real", (("n", "n"),), interval=Interval(Fraction(1, 2))), "real[n] in (0.5, inf)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "expected"), KINDS, ids=[s for _, s in KINDS])
+def test_kind(kind: Kind, expected: str) -> None:
+    assert text.kind(kind) == expected
+
+
+REAL = Kind()
+F, Y, S = Input("f", REAL), Input("y", REAL), Input("s", Kind("logit", (("k", "k"),)))
+LABEL = Input("y", Kind("class", of="k"))
+PAIRS = Input("m", Kind("real", (("i", "i"), ("i", "j"))))
+
+
+def huber() -> Program:
+    residual, delta = sub(F.element, Y.element), ref("delta")
+    size_of = call("abs", residual)
+    value = pw([(div(pow_(residual, TWO), TWO), cmp("<=", size_of, delta))], mul(delta, sub(size_of, div(delta, TWO))))
+    delta_is = Param("delta", Kind("positive"), Fraction(1))
+    return Program("huber", (F, Y), (delta_is,), (Output("huber", (), value),), ("f",), doc="Huber loss.")
+
+
+def array(name: str, inputs: tuple[Input, ...], indices: tuple[Index, ...], value: Expr) -> Program:
+    return Program(name, inputs, (), (Output(name, indices, value),))
+
+
+def test_program() -> None:
+    assert text.program(huber()) == (
+        '"""Huber loss."""\n'
+        "huber(f: real, y: real; delta: positive = 1) =\n"
+        "    piecewise((f - y)^2/2 if abs(f - y) <= delta, delta*(abs(f - y) - delta/2) otherwise)\n"
+        "  wrt     f"
+    )
+
+
+def test_array_program() -> None:
+    gradient = sub(softmax_at(ix(K)), iverson(cmp("==", ix(K), LABEL.element)))
+    assert text.program(array("g", (S, LABEL), (K,), gradient)) == "g[k](s: logit[k], y: class(k)) = softmax[k](s) - (k == y)"
+    hessian = sub(mul(softmax_at(ix(J)), iverson(cmp("==", ix(J), ix(K)))), mul(softmax_at(ix(J)), softmax_at(ix(K))))
+    expected = "h[j in k, k](s: logit[k]) = softmax[k](s)[j]*(j == k) - softmax[k](s)[j]*softmax[k](s)"
+    assert text.program(array("h", (S,), (J, K), hessian)) == expected
+
+
+def test_axis_with_two_names() -> None:
+    first, second = Index("i", 1), Index("i", 2)
+    total = red("sum", [first, second], over("m", first, second))
+    assert text.program(array("t", (PAIRS,), (), total)) == "t(m: binary[i, j in i]) = sum[i, j](m)".replace("binary", "real")
+    swapped = red("sum", [first, second], sub(over("m", first, second), over("m", second, first)))
+    assert text.program(array("t", (PAIRS,), (), swapped)) == "t(m: real[i, j in i]) = sum[i, j](m - m[j, i])"
+
+
+def test_new_indices_take_no_name_in_sight() -> None:
+    e = red("sum", [I1, I2], mul(mul(over("j", I1), over("i", I2)), ref("l")))
+    assert text.expression(e) == "sum[n2, n3 in n](j[n2]*i[n3]*l)"
+
+
+def test_shared_parts_become_locals() -> None:
+    distance = call("exp", neg(red("sum", [K1], pow_(sub(over("u", I1, K1), over("v", I2, K1)), TWO))))
+    other = call("exp", neg(red("sum", [K1], pow_(sub(over("u", I2, K1), over("v", I1, K1)), TWO))))
+    e = red("sum", [I1, I2], div(distance, add(distance, other)))
+    inputs = tuple(Input(name, Kind("real", (("n", "n"), ("k", "k")))) for name in "uv")
+    assert text.program(array("loss", inputs, (), e)) == (
+        "loss(u: real[n, k], v: real[n, k]) = sum[i, j in n](t1[i, j]/(t1[i, j] + t1[j, i]))\n"
+        "    where t1[i in n, j in n] = exp(-sum[k]((u[i] - v[j])^2))"
+    )
+
+
+def test_each_definition_of_several() -> None:
+    outputs = (Output("dg_df", (), sub(F.element, Y.element)), Output("dg_dy", (), sub(Y.element, F.element)))
+    assert text.program(Program("dg_df", (F, Y), (), outputs)) == "dg_df(f: real, y: real) = f - y\n\ndg_dy(f: real, y: real) = y - f"
+
+
+def deep(depth: int) -> Expr:
+    e = F.element
+    for _ in range(depth):
+        e = add(call("exp", mul(e, e)), e)
+    return e
+
+
+def test_depth_costs_no_stack_and_sharing_no_time() -> None:
+    p = array("deep", (F,), (), deep(300))
+    assert len(text.program(p)) < 20_000
+    assert latex(p).count(r"\\") >= 200
+    nested = F.element
+    for _ in range(5000):
+        nested = call("tanh", nested)
+    assert repr(nested).count("tanh") == 5000
+
+
+def test_lines_are_wrapped_and_no_line_reads_as_a_local() -> None:
+    terms = F.element
+    for n in range(60):
+        terms = add(terms, pow_(sub(F.element, num(n)), TWO))
+    lines = text.program(array("long", (F,), (), terms), width=80).splitlines()
+    assert len(lines) > 5
+    assert all(len(line) <= 80 for line in lines)
+    assert all(line.startswith("    ") for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("f", "f"), ("delta", r"\delta"), ("theta_1", r"\theta_{1}"), ("e_wrong", r"e_{\mathrm{wrong}}"), ("t12", "t_{12}"), ("xhat", r"\mathrm{xhat}")],
+)
+def test_symbol(name: str, expected: str) -> None:
+    assert symbol(name) == expected
+
+
+LATEX = [
+    (huber(), r"\operatorname{huber}\left(f, y; \delta\right) = \begin{cases} \frac{\left(f - y\right)^{2}}{2} & \text{if } \left|f - y\right| \leq \delta \\ \delta \, \left(\left|f - y\right| - \frac{\delta}{2}\right) & \text{otherwise} \end{cases}"),
+    (array("g", (S, LABEL), (K,), sub(softmax_at(ix(K)), iverson(cmp("==", ix(K), LABEL.element)))), r"\operatorname{g}_{k}\left(s, y\right) = \operatorname{softmax}_{k}\left(s_{k}\right) - \left[k = y\right]"),
+    (array("t", (PAIRS,), (), red("sum", [Index("i", 1), Index("i", 2)], over("m", Index("i", 1), Index("i", 2)), cmp("<", ix(Index("i", 1)), ix(Index("i", 2))))), r"\operatorname{t}\left(m\right) = \sum_{i, j : i < j} m_{i, j}"),
+    (array("l", (S,), (), lse(K1, over("s", K1))), r"\operatorname{l}\left(s\right) = \log\sum_{k} e^{s_{k}}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("p", "expected"), LATEX, ids=[p.name for p, _ in LATEX])
+def test_latex(p: Program, expected: str) -> None:
+    assert latex(p) == expected
+
+
+@pytest.mark.parametrize(("e", "spelled"), SPELLINGS, ids=[s for _, s in SPELLINGS])
+def test_latex_renders(e: Expr, spelled: str) -> None:
+    if e.op in ("cmp", "and", "or", "not") or (e.op == "red" and e.data[0] == "any"):
+        e = iverson(e)
+    equation = latex(array("g", (), (), e))
+    assert equation.count("{") - equation.count(r"\{") == equation.count("}") - equation.count(r"\}")
+    assert equation.count(r"\left") == equation.count(r"\right")
+    if "cases" not in equation:
+        mathtext = pytest.importorskip("matplotlib.mathtext")
+        mathtext.MathTextParser("path").parse(f"${equation}$")
