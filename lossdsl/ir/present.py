@@ -18,13 +18,34 @@ Sugar is recovered only where the front end gives the same node back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from lossdsl.ir.expr import (
-    INF, ONE, TRUE, ZERO, Expr, Index, Range, and_, branches, call, cmp, conjuncts, ix, neg, not_, open_red, postorder, red,
-    replace_indices, rewrite, size, substitute,
+    INF,
+    ONE,
+    TRUE,
+    ZERO,
+    Expr,
+    Index,
+    Range,
+    and_,
+    branches,
+    call,
+    cmp,
+    conjuncts,
+    ix,
+    neg,
+    not_,
+    open_red,
+    postorder,
+    red,
+    replace_indices,
+    rewrite,
+    size,
+    substitute,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Program
 
@@ -273,6 +294,11 @@ def _worth(uses: int, weight: int) -> bool:
     return uses > 1 and (uses - 1)*(weight - 2) >= 8
 
 
+def local_names(scope: Scope) -> Iterator[str]:
+    """t1, t2, .. as far as they are not taken."""
+    return (name for name in (f"t{n}" for n in count(1)) if name not in scope.taken)
+
+
 def share(roots: Sequence[Expr], names: Iterable[str]) -> Shared:
     """What is used more than once and is large enough for a name of its own; ``names`` are used in turn."""
     nodes = list(postorder(roots))
@@ -396,7 +422,7 @@ class Names:
         return None
 
     def _new_name(self, b: Index, scope: Scope, used: set[str]) -> str:
-        pool = [*"ijl", *(f"{_axis_word(b)}{n}" for n in range(2, 999))]
+        pool = chain("ijl", (f"{_axis_word(b)}{n}" for n in count(2)))
         return next(n for n in pool if n not in scope.taken and n not in used)
 
 
@@ -418,8 +444,10 @@ def reserved(program: Program) -> frozenset[str]:
     return WORDS | names | axes((*program.roots, *program.requires))
 
 
-# Reserved words, constants, the calling convention's names, and the names that stand for inputs where none are declared.
+# Reserved words, annotations, constants, the calling convention's names, and the names that stand for inputs where none are declared.
 WORDS = frozenset(
-    ("where", "if", "otherwise", "in", "and", "or", "not", "pi", "inf", "f", "y", "r", "z")
-    + ("reduction", "sample_weight", "sample_mask", "check")
-)
+    {
+        "where", "if", "otherwise", "in", "and", "or", "not", "pi", "inf", "f", "y", "r", "z", "reduction", "sample_weight",
+        "sample_mask", "check", "survey", "claim", "source", "note", "wrt", "batch", "require", "oracle",
+    }
+)  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -11,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, references
-from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, reserved, run, share, sugar
+from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, local_names, reserved, run, share, sugar
 from lossdsl.ir.program import Note, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
 
@@ -225,9 +224,8 @@ class _Writer:
     """Writes the expressions of one definition."""
 
     def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope) -> None:
-        supply = (name for name in (f"t{k}" for k in itertools.count(1)) if name not in scope.taken)
-        self.names, self.shared = names, share(roots, supply)
-        self.scope = scope.bind([]).reserving(x.name for x in self.shared.locals)
+        self.names, self.shared = names, share(roots, local_names(scope))
+        self.scope = scope.reserving(x.name for x in self.shared.locals)
         self.heads = {x: names.choose(x.indices, [x.body], self.scope) for x in self.shared.locals}
 
     def text(self, e: Expr, scope: Scope) -> str:
@@ -238,7 +236,7 @@ class _Writer:
 
     def _local(self, x: Local) -> str:
         pairs = self.heads[x]
-        head = ", ".join(_binders([pair], self.names) for pair in pairs)
+        head = ", ".join(name if isinstance(i.axis, Range) else _binders([(i, name)], self.names) for i, name in pairs)
         body = run(self.step(x.body, self.scope.bind(pairs), named=False), self.step)
         return f"{x.name}{f'[{head}]' if head else ''} = {body}"
 
