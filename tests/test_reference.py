@@ -15,8 +15,41 @@ from mpmath import mp
 from lossdsl.errors import LossError
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.expr import (
-    FALSE, HALF, INF, NAN, ONE, PI, TRUE, TWO, ZERO, Expr, Index, Range, _make, add, and_, call, cmp, div, fresh, iverson, ix, mul, neg, not_, num,
-    or_, pow_, product, pw, red, ref, size, stop, sub, total,
+    FALSE,
+    HALF,
+    INF,
+    NAN,
+    ONE,
+    PI,
+    TRUE,
+    TWO,
+    ZERO,
+    Expr,
+    Index,
+    Range,
+    _make,
+    add,
+    and_,
+    call,
+    cmp,
+    div,
+    fresh,
+    iverson,
+    ix,
+    mul,
+    neg,
+    not_,
+    num,
+    or_,
+    pow_,
+    product,
+    pw,
+    red,
+    ref,
+    size,
+    stop,
+    sub,
+    total,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.kinds import Kind
@@ -69,7 +102,7 @@ ARITHMETIC: list[tuple[Callable[[Expr, Expr], Expr], Any, Any, Any]] = [
     (pow_, 0, 0, 1), (pow_, 5, 0, 1), (pow_, -5, 0, 1), (pow_, inf, 0, 1), (pow_, nan, 0, nan), (pow_, 1, nan, nan),
     (pow_, 0, 2, 0), (pow_, 0, -1, inf), (pow_, 0, Fraction(1, 2), 0), (pow_, -2, 3, -8), (pow_, -2, -2, Fraction(1, 4)), (pow_, -2, 0.5, nan),
     (pow_, inf, 2, inf), (pow_, inf, -1, 0), (pow_, -inf, 3, -inf), (pow_, 2, inf, inf), (pow_, 0.5, inf, 0), (pow_, 2, -inf, 0),
-    (pow_, 1, inf, 1), (pow_, -2, inf, nan), (pow_, 10, 1e300, inf), (pow_, 10, -1e300, 0), (pow_, 4, 0.5, 2),
+    (pow_, 1, inf, 1), (pow_, -2, inf, nan), (pow_, 4, 0.5, 2),
 ]  # fmt: skip
 
 
@@ -91,11 +124,11 @@ def test_comparisons_are_false_on_nan(op: str, a: Any, b: Any, want: int) -> Non
 
 
 def test_constants_and_sizes() -> None:
-    assert near(value(PI), mpmath.pi() if mp.dps > 28 else mpmath.mpf(mp.workdps(40)(lambda: +mp.pi)()))
+    assert near(value(PI), exactly(lambda: +mp.pi, 60))
     assert value(INF) == inf
     assert mpmath.isnan(value(NAN))
     assert value(size("n"), x=[1, 2, 3]) == 3
-    assert near(value(num("0.1")), mp.workdps(40)(lambda: mp.mpf(1) / 10)())
+    assert near(value(num("0.1")), exactly(lambda: mp.mpf(1) / 10, 60))
 
 
 # -- what is not looked at is not evaluated ---------------------------------------------------------------------------
@@ -355,21 +388,20 @@ def test_shared_nodes_are_evaluated_once() -> None:
 
 # -- functions --------------------------------------------------------------------------------------------------------
 
-INSIDE = {"real": [-3.0, -0.25, 0.0, 0.5, 7.0], "positive": [1e-3, 0.5, 1.0, 4.0]}
-
 
 def points(row: Any) -> list[list[float]]:
-    """Two lists of arguments inside the domain."""
+    """Lists of arguments inside the domain: positive ones, and negative ones for a function of one number."""
     out = []
-    for pick in (0, 1):
+    for inner in ((0.625, 1.75, 0.375, 2.5, 6.0), (2.5, 0.375, 6.0, 0.625, 1.75), (-0.5, -1.5, -7.0)):
+        if inner[0] < 0 and row.arity > 1:
+            continue
         args = []
-        for n, d in enumerate(row.domain):
-            low, high = float(d.low), float(d.high)
-            inner = [v for v in (0.625, 1.75, 0.375, -0.5, -1.5, 2.5, 6.0) if low < v < high]
-            args.append(inner[(pick + n) % len(inner)])
+        for n, (d, name) in enumerate(zip(row.domain, row.args, strict=True)):
+            fits = [v for v in inner if float(d.low) < v < float(d.high)]
+            args += [float(round(v)) if name in row.integer else v for v in (fits * row.arity)[n : n + 1]]
         if row.name == "logsubexp":
             args.sort(reverse=True)
-        out.append([float(round(a)) if name in row.integer else a for a, name in zip(args, row.args, strict=True)])
+        out += [args] if len(args) == row.arity else []
     return out
 
 

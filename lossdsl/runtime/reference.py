@@ -59,6 +59,13 @@ class Result:
     noise: Any
     converged: bool = True
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """The values as floats, or as another dtype."""
+        return np.asarray(self.value, dtype=object).astype(float if dtype is None else dtype)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
 
 # -- values -----------------------------------------------------------------------------------------------------------
 
@@ -195,19 +202,20 @@ def differences(program: Program, arrays: Arrays, params: Params | None = None, 
     """Central differences by every entry of an input or hyper-parameter: an array of the output's axes, then the input's.
 
     The step is ``h``, and ``h*|x|`` at an entry x between -1 and 1 other than 0. Every ``stop`` has the value that it has at the
-    point itself. With several outputs the result is a dict by their names.
+    point itself. A program with several outputs gives a dict by their names.
     """
     bound = bind(program, arrays, params or {}, dtype)
     if wrt not in bound.values:
         raise LossError(f"{program.name} has no input {wrt!r} to differentiate by", hint=did_you_mean(wrt, bound.values))
     flat, shape = bound.values[wrt]
     columns = [_slopes(bound, {wrt: {i: 1}}, _step(x, h), cap) for i, x in enumerate(flat)]
-    return _by_output(bound, columns, shape)
+    out = _by_output(bound, columns, shape)
+    return out if len(out) > 1 else next(iter(out.values()))
 
 
 def directional(program: Program, arrays: Arrays, params: Params | None = None, direction: Mapping[str, Any] | None = None,
-                h: float = 1e-20, *, cap: int = 800, dtype: Any = None) -> Any:
-    """The derivative of the outputs along a direction, an array for each name that moves, by central differences."""
+                h: float = 1e-20, *, cap: int = 800, dtype: Any = None) -> dict[str, Any]:
+    """The derivative of each output along a direction, an array for each name that moves, by central differences."""
     bound = bind(program, arrays, params or {}, dtype)
     moves: dict[str, dict[int, Any]] = {}
     for name, along in (direction or {}).items():
@@ -223,12 +231,12 @@ def _step(x: Any, h: float) -> float:
     return h * size if 0 < size < 1 and h * size > 0 else h
 
 
-def _by_output(bound: Bound, columns: list[dict[Place, Any]], shape: tuple[int, ...]) -> Any:
+def _by_output(bound: Bound, columns: list[dict[Place, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
     out = {}
     for k, o in enumerate(bound.program.outputs):
         lengths = shape_of(bound, o)
         out[o.name] = arranged([column[k, point] for point in np.ndindex(*lengths) for column in columns], (*lengths, *shape))
-    return out if len(out) > 1 else next(iter(out.values()))
+    return out
 
 
 def _slopes(bound: Bound, moves: Moves, h: float, cap: int) -> dict[Place, Any]:
