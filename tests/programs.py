@@ -269,7 +269,7 @@ class Writer:
 
     def index(self, axis: str, scope: Scope) -> Code:
         """A position along an axis: an index in sight, a class, or a fixed number."""
-        options = [name for name in scope.along(axis)]
+        options = scope.along(axis)
         if options and self.chance(85):
             name = self.pick(options)
             return Code(name, ATOM, lambda env: env[name])
@@ -628,8 +628,7 @@ class Writer:
         return Code(f"{e.text} == 1", CMP, lambda env: e.run(env) == 1)
 
     def flag(self, scope: Scope) -> Code:
-        e = self.element(self.inputs["ok"], scope)
-        return e
+        return self.element(self.inputs["ok"], scope)
 
     def labels(self, scope: Scope) -> Code:
         e = self.element(self.inputs["g"], scope)

@@ -279,9 +279,12 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 # -- names --------------------------------------------------------------------------------------------------------------------------------
 
-CLAIMED = """__import__ __builtins__ __class__ __init__ lambda self class def import eval exec None True False I E S N Q default np numpy math
-torch return yield out args kwargs x0 t0 tmp mp open print globals locals getattr range len sum max exp log jit axis axes int float double
-void static restrict auto register""".split()
+CLAIMED = [
+    "__import__", "__builtins__", "__class__", "__init__", "lambda", "self", "class", "def", "import", "eval", "exec", "None", "True",
+    "False", "I", "E", "S", "N", "Q", "default", "np", "numpy", "math", "torch", "return", "yield", "out", "args", "kwargs", "x0",
+    "t0", "tmp", "mp", "open", "print", "globals", "locals", "getattr", "range", "len", "sum", "max", "exp", "log", "jit", "axis",
+    "axes", "int", "float", "double", "void", "static", "restrict", "auto", "register",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CLAIMED)
