@@ -75,6 +75,7 @@ def _between(low: Fraction | float, high: Fraction | float, ends: str = "[]") ->
 
 
 ALL = _between(-inf, inf)
+ABOVE = _between(-inf, inf, "(]")
 FROM_0 = _between(0, inf)
 ABOVE_0 = _between(0, inf, "(]")
 OPEN_UNIT = _between(0, 1, "()")
@@ -91,6 +92,22 @@ def _spell(name: str, args: str = "{x}", **other: str) -> dict[str, str]:
 # C's own hypot(inf, NaN) is inf; the larger is scaled out by hand
 _LARGE, _SMALL = "max(abs(x), abs(y))", "min(abs(x), abs(y))"
 _HYPOT = f"piecewise({_LARGE} if {_LARGE} == 0 or {_LARGE} == inf, {_LARGE}*sqrt(1 + ({_SMALL}/{_LARGE})^2) otherwise)"
+
+# erfc(x)*exp(x^2) for large x, where mpmath's own erfc overflows
+_ERFCX = "mp.hyperu(0.5, 0.5, {0}*{0})/mp.sqrt(mp.pi)"
+
+# Beyond 10 the gamma function's derivatives have short asymptotic series; a smaller argument is moved there.
+_MOVED = "piecewise(x + 10 if x < 10, x otherwise)"
+_DIGAMMA = (
+    f"log({_MOVED}) - 1/(2*{_MOVED}) - "
+    + " - ".join(f"{c}/{_MOVED}^{2*k}" for k, c in enumerate(("1/12", "(-1/120)", "1/252", "(-1/240)", "1/132", "(-691/32760)", "1/12"), 1))
+    + " - piecewise(" + " + ".join(f"1/(x + {k})" for k in range(10)) + " if x < 10, 0 otherwise)"
+)  # fmt: skip
+_TRIGAMMA = (
+    f"1/{_MOVED} + 1/(2*{_MOVED}^2) + "
+    + " + ".join(f"{c}/{_MOVED}^{2*k + 1}" for k, c in enumerate(("1/6", "(-1/30)", "1/42", "(-1/30)", "5/66", "(-691/2730)", "7/6"), 1))
+    + " + piecewise(" + " + ".join(f"1/(x + {k})^2" for k in range(10)) + " if x < 10, 0 otherwise)"
+)  # fmt: skip
 
 _ROWS = (
     # -- exponentials and logarithms --------------------------------------------------------------------------------
@@ -115,11 +132,11 @@ _ROWS = (
         spell={"mpmath": "(max({a}, {b}) + mp.log1p(mp.exp(-abs({a} - {b}))) if {a} != {b} else {a} + mp.log(2))"},
         safe="piecewise(max(a, b) + log1p(exp(-abs(a - b))) if a != b, a + log(2) otherwise)"),
     Row("logsubexp", ("a", "b"), "log(exp(a) - exp(b)) for a >= b", "log(exp(a) - exp(b))",
-        ("1/abs(expm1(b - a))", "-1/abs(expm1(a - b))"), poles="a == b", domain=(_between(-inf, inf, "[)"),), monotone=(UP, DOWN),
+        ("1/abs(expm1(b - a))", "-1/abs(expm1(a - b))"), poles="a == b", domain=(ALL,), monotone=(UP, DOWN),
         curvature="concave",
         spell={"mpmath": "({a} + (mp.log(-mp.expm1({b} - {a})) if {b} - {a} > -1 else mp.log1p(-mp.exp({b} - {a})))"
-                         " if {a} > {b} else -mp.inf if {a} == {b} else mp.nan)"},
-        safe="piecewise(-inf if a == b, a + log1mexp(b - a) otherwise)"),
+                         " if {a} > {b} else -mp.inf if {a} == {b} < mp.inf else mp.nan)"},
+        safe="piecewise(-inf if a == b and a < inf, a + log1mexp(b - a) otherwise)"),
     # -- powers and roots --------------------------------------------------------------------------------------------
     Row("pow", ("x", "y"), "x^y; 0^0 is 1, a negative base takes integer exponents only", None,
         ("mul0(y, x^(y - 1))", "xlogy(x^y, x)"), poles="x == 0 and y < 1", domain=(ALL,),
@@ -149,7 +166,7 @@ _ROWS = (
         spell={"numpy": "np.sign({x})", "mpmath": "mp.sign({x})"}),
     Row("relu", ("x",), "max(x, 0)", "max(x, 0)", ("piecewise(1 if x > 0, 1/2 if x == 0, 0 if x < 0)",), kinks="x == 0", domain=(ALL,),
         range=NONNEGATIVE, monotone=(UP,), curvature="convex", lipschitz=("1",),
-        spell={"numpy": "np.maximum({x}, 0)", "torch": "torch.relu({x})", "mpmath": "max({x}, mp.zero)"}),
+        spell={"numpy": "{x}.clip(0, np.inf)", "torch": "torch.relu({x})", "mpmath": "max({x}, mp.zero)"}),
     Row("max", ("a", "b"), "the largest", "piecewise(a if a > b, b if a <= b)",
         ("piecewise(1 if a > b, 1/2 if a == b, 0 if a < b)", "piecewise(0 if a > b, 1/2 if a == b, 1 if a < b)"), kinks="a == b",
         domain=(ALL,), monotone=(UP,), curvature="convex", lipschitz=("1",), variadic=True,
@@ -162,7 +179,7 @@ _ROWS = (
         ("piecewise(0 if x < lo or x > hi, 1 if lo < x and x < hi, 1/2 if lo < hi, 1/4 if lo == hi)",
          "piecewise(0 if x > lo or lo > hi, 1 if x < lo and lo < hi, 1/2 if x < lo or lo < hi, 1/4 if lo == hi)",
          "piecewise(0 if max(x, lo) < hi, 1/2 if max(x, lo) == hi, 1 if max(x, lo) > hi)"),
-        kinks="x == lo or max(x, lo) == hi", domain=(ALL,), monotone=(UP,), lipschitz=("1",)),
+        kinks="x == lo or max(x, lo) == hi", domain=(ALL,), monotone=(UP,), lipschitz=("1",), spell={"numpy": "{x}.clip({lo}, {hi})"}),
     Row("floor", ("x",), "the greatest integer below or equal", kinks="x == floor(x)", domain=(ALL,), monotone=(UP,),
         spell=_spell("floor")),
     Row("ceil", ("x",), "the least integer above or equal", "-floor(-x)", kinks="x == ceil(x)", domain=(ALL,), monotone=(UP,),
@@ -183,9 +200,11 @@ _ROWS = (
     Row("atan", ("x",), "the inverse tangent", derivative=("1/(1 + x^2)",), domain=(ALL,),
         range=_between(Fraction(-11, 7), Fraction(11, 7), "()"), monotone=(UP,), lipschitz=("1",),
         spell=_spell("atan", numpy="np.arctan({x})")),
-    Row("atan2", ("y", "x"), "the angle of the point (x, y)", derivative=("x/hypot(x, y)/hypot(x, y)", "-y/hypot(x, y)/hypot(x, y)"),
+    Row("atan2", ("y", "x"), "the angle of the point (x, y); of two infinities as IEEE 754 has it",
+        derivative=("x/hypot(x, y)/hypot(x, y)", "-y/hypot(x, y)/hypot(x, y)"),
         kinks="y == 0 and x < 0", poles="x == 0 and y == 0", domain=(ALL,), range=_between(Fraction(-22, 7), Fraction(22, 7)),
-        spell=_spell("atan2", "{y}, {x}", numpy="np.arctan2({y}, {x})")),
+        spell=_spell("atan2", "{y}, {x}", numpy="np.arctan2({y}, {x})",
+                     mpmath="mp.atan2(*((mp.sign({y}), mp.sign({x})) if mp.isinf({y}) and mp.isinf({x}) else ({y}, {x})))")),
     Row("sinh", ("x",), "the hyperbolic sine", "(exp(x) - exp(-x))/2", ("cosh(x)",), domain=(ALL,), monotone=(UP,), spell=_spell("sinh")),
     Row("cosh", ("x",), "the hyperbolic cosine", "(exp(x) + exp(-x))/2", ("sinh(x)",), domain=(ALL,), range=_between(1, inf, "[)"),
         curvature="convex", spell=_spell("cosh"), rules=("cosh(-x) -> cosh(x)",)),
@@ -200,8 +219,8 @@ _ROWS = (
         domain=(SYMMETRIC,), monotone=(UP,), spell=_spell("atanh", numpy="np.arctanh({x})")),
     # -- the logistic family ------------------------------------------------------------------------------------------
     Row("sigmoid", ("x",), "1/(1 + exp(-x))", "1/(1 + exp(-x))", ("sigmoid(x)*sigmoid(-x)",), domain=(ALL,), range=OPEN_UNIT,
-        monotone=(UP,), lipschitz=("1/4",), spell={"torch": "torch.sigmoid({x})"},
-        # shares its exponential with softplus and bce_with_logits, and never overflows
+        monotone=(UP,), lipschitz=("1/4",), spell={"numpy": "(1/(1 + np.exp(-({x}))))", "torch": "torch.sigmoid({x})"},
+        # shares its exponential with softplus and bce_with_logits
         safe="piecewise(1 if x > 0, exp(-abs(x)) otherwise)/(1 + exp(-abs(x)))"),
     Row("logit", ("p",), "log(p/(1 - p)), the inverse of sigmoid", "log(p/(1 - p))", ("1/(p*(1 - p))",), poles="p == 0 or p == 1",
         domain=(UNIT,), monotone=(UP,), spell={"mpmath": "(mp.log({p}) - mp.log(1 - {p}))"},
@@ -224,7 +243,7 @@ _ROWS = (
         safe="log1p(exp(-abs(s))) + piecewise(0 if t == (s > 0), piecewise(1 - t if s > 0, t otherwise)*abs(s) otherwise)"),
     Row("softsign", ("x",), "x/(1 + abs(x))", "x/(1 + abs(x))", ("1/(1 + abs(x))^2",), range=_between(-1, 1, "()"), monotone=(UP,),
         lipschitz=("1",)),
-    Row("silu", ("x",), "x*sigmoid(x)", "x*sigmoid(x)", ("sigmoid(x)*(1 + x*sigmoid(-x))",),
+    Row("silu", ("x",), "x*sigmoid(x)", "x*sigmoid(x)", ("sigmoid(x)*(1 + x*sigmoid(-x))",), domain=(ABOVE,),
         range=_between(Fraction(-2785, 10000), inf, "[)")),
     Row("elu", ("x",), "x above 0, exp(x) - 1 below", "piecewise(x if x > 0, expm1(x) otherwise)",
         ("piecewise(1 if x > 0, exp(x) otherwise)",), domain=(ALL,), range=_between(-1, inf, "()"), monotone=(UP,), curvature="convex",
@@ -233,18 +252,25 @@ _ROWS = (
     Row("erf", ("x",), "the error function", derivative=("2/sqrt(pi)*exp(-x^2)",), domain=(ALL,), range=_between(-1, 1, "()"),
         monotone=(UP,), lipschitz=("2/sqrt(pi)",), spell=_spell("erf", numpy="special.erf({x})")),
     Row("erfc", ("x",), "1 - erf(x), accurate far out", "1 - erf(x)", ("-2/sqrt(pi)*exp(-x^2)",), domain=(ALL,),
-        range=_between(0, 2, "()"), monotone=(DOWN,), lipschitz=("2/sqrt(pi)",), spell=_spell("erfc", numpy="special.erfc({x})")),
+        range=_between(0, 2, "()"), monotone=(DOWN,), lipschitz=("2/sqrt(pi)",),
+        spell=_spell("erfc", numpy="special.erfc({x})",
+                     mpmath="(mp.erfc({x}) if {x} < 1000 or {x} == mp.inf else mp.exp(-{x}*{x})*" + _ERFCX.format("{x}") + ")")),
     Row("erfcx", ("x",), "exp(x^2)*erfc(x)", "exp(x^2)*erfc(x)", ("2*x*erfcx(x) - 2/sqrt(pi)",), domain=(ALL,), range=POSITIVE,
         monotone=(DOWN,), curvature="convex",
-        spell={"numpy": "special.erfcx({x})", "torch": "torch.special.erfcx({x})", "mpmath": "(mp.exp({x}**2)*mp.erfc({x}))"}),
+        spell={"numpy": "special.erfcx({x})", "torch": "torch.special.erfcx({x})",
+               "mpmath": "(mp.exp({x}*{x})*mp.erfc({x}) if {x} < 1000 else 1/{x} if {x} == mp.inf else " + _ERFCX.format("{x}") + ")"}),
     Row("normal_cdf", ("x",), "the standard normal distribution function", "erfc(-x/sqrt(2))/2", ("exp(-x^2/2)/sqrt(2*pi)",),
         domain=(ALL,), range=OPEN_UNIT, monotone=(UP,), lipschitz=("1/sqrt(2*pi)",),
-        spell={"numpy": "special.ndtr({x})", "mpmath": "(mp.erfc(-{x}/mp.sqrt(2))/2)"}),
+        spell={"numpy": "special.ndtr({x})",
+               "mpmath": "(mp.erfc(-{x}/mp.sqrt(2))/2 if {x} > -1000 or {x} == -mp.inf"
+                         " else mp.exp(-{x}*{x}/2)*" + _ERFCX.format("({x}/mp.sqrt(2))") + "/2)"}),
     Row("log_normal_cdf", ("x",), "log(normal_cdf(x))", "log(normal_cdf(x))", ("sqrt(2/pi)/erfcx(-x/sqrt(2))",), domain=(ALL,),
         range=_between(-inf, 0, "()"), monotone=(UP,), curvature="concave",
         spell={"numpy": "special.log_ndtr({x})", "torch": "torch.special.log_ndtr({x})",
-               "mpmath": "(mp.log(mp.erfc(-{x}/mp.sqrt(2))/2) if {x} < 0 else mp.log1p(-mp.erfc({x}/mp.sqrt(2))/2))"}),
-    Row("gelu", ("x",), "x*normal_cdf(x)", "x*normal_cdf(x)", ("normal_cdf(x) + x*exp(-x^2/2)/sqrt(2*pi)",),
+               "mpmath": "(mp.log1p(-mp.erfc({x}/mp.sqrt(2))/2) if 0 < {x} < 1000 else -mp.exp(-{x}*{x}/2) if {x} > 0"
+                         " else mp.log(mp.erfc(-{x}/mp.sqrt(2))/2) if {x} > -1000 or {x} == -mp.inf"
+                         " else -{x}*{x}/2 + mp.log(" + _ERFCX.format("({x}/mp.sqrt(2))") + "/2))"}),
+    Row("gelu", ("x",), "x*normal_cdf(x)", "x*normal_cdf(x)", ("normal_cdf(x) + x*exp(-x^2/2)/sqrt(2*pi)",), domain=(ABOVE,),
         range=_between(Fraction(-17, 100), inf, "[)")),
     # -- the gamma function, on the positive numbers --------------------------------------------------------------------
     Row("lgamma", ("x",), "the logarithm of the gamma function, x >= 0", derivative=("digamma(x)",), poles="x == 0", domain=(FROM_0,),
@@ -255,27 +281,33 @@ _ROWS = (
     Row("digamma", ("x",), "the derivative of lgamma, x > 0", derivative=("trigamma(x)",), domain=(ABOVE_0,), monotone=(UP,),
         curvature="concave",
         spell={"numpy": "special.psi(np.where({x} > 0, {x}, np.nan))",
-               "torch": "torch.digamma(torch.where({x} > 0, {x}, float('nan')))", "mpmath": "mp.digamma({x})"}),
-    Row("trigamma", ("x",), "the derivative of digamma, x > 0", "zeta(2, x)", ("polygamma(2, x)",), domain=(POSITIVE,),
-        range=POSITIVE, monotone=(DOWN,), curvature="convex", spell={"mpmath": "mp.psi(1, {x})"}),
+               "torch": "torch.digamma(torch.where({x} > 0, {x}, float('nan')))", "mpmath": "mp.digamma({x})"},
+        safe=f"piecewise({_DIGAMMA} if x > 0)"),
+    Row("trigamma", ("x",), "the derivative of digamma, x > 0", "zeta(2, x)", ("polygamma(2, x)",), domain=(ABOVE_0,),
+        range=POSITIVE, monotone=(DOWN,), curvature="convex",
+        spell={"mpmath": "(mp.psi(1, {x}) if {x} < mp.inf else mp.zero)"}, safe=f"piecewise({_TRIGAMMA} if x > 0)"),
     Row("polygamma", ("n", "x"), "the n-th derivative of digamma, x > 0",
         "piecewise(digamma(x) if n == 0, (-1)^(n + 1)*exp(lgamma(n + 1))*zeta(n + 1, x) otherwise)", (None, "polygamma(n + 1, x)"),
-        domain=(NONNEGATIVE, POSITIVE), spell={"mpmath": "mp.psi(int({n}), {x})"}, integer=("n",)),
-    Row("zeta", ("s", "q"), "the Hurwitz zeta function, s > 1 and q > 0", derivative=(None, "-s*zeta(s + 1, q)"),
-        domain=(_between(1, inf, "()"), POSITIVE), range=POSITIVE, monotone=(None, DOWN),
-        spell={"numpy": "special.zeta({s}, np.where({q} > 0, {q}, np.nan))",
-               "torch": "torch.special.zeta({s}, torch.where({q} > 0, {q}, float('nan')))", "mpmath": "mp.zeta({s}, {q})"}),
+        domain=(NONNEGATIVE, ABOVE_0), integer=("n",),
+        spell={"mpmath": "(mp.psi(int({n}), {x}) if {x} < mp.inf else mp.zero if {n} else mp.inf)"}),
+    Row("zeta", ("s", "q"), "the Hurwitz zeta function, s >= 1 and q > 0; in floating point good for moderate s",
+        derivative=(None, "-s*zeta(s + 1, q)"), poles="s == 1", domain=(_between(1, inf, "[)"), ABOVE_0), range=POSITIVE,
+        monotone=(None, DOWN), integer=("s",),
+        spell={"numpy": "np.where({q} > 0, special.zeta({s}, {q}), np.nan)",
+               "torch": "torch.where({q} > 1e6, {q}**(1 - {s})*(1/({s} - 1) + 1/(2*{q})),"
+                        " torch.where({q} > 0, torch.special.zeta({s}, {q}), float('nan')))",
+               "mpmath": "(mp.inf if {s} == 1 else mp.zeta({s}, {q}) if {q} < mp.inf else mp.zero)"}),
     # -- products in which an exact 0 wins ---------------------------------------------------------------------------
     Row("xlogy", ("x", "y"), "x*log(y), and 0 if x is 0", "piecewise(0 if x == 0 and y >= 0, x*log(y) otherwise)",
-        ("log(y)", "piecewise(0 if x == 0 and y >= 0, x/y otherwise)"), poles="y == 0", domain=(REAL, FROM_0)),
+        ("log(y)", "piecewise(0 if x == 0 and y >= 0, x/y otherwise)"), poles="y == 0", domain=(ALL, FROM_0)),
     Row("logdiv", ("a", "b"), "log(a/b), accurate near 1 and without overflow", "log(a/b)", ("1/a", "-1/b"), poles="a == 0 or b == 0",
         domain=(ALL,),
-        safe="piecewise(log1p((a - b)/b) if b/2 < a and a < 2*b, log(a/b) if 2^(-100) < a/b and a/b < 2^100,"
-             " log(abs(a)) - log(abs(b)) if sign(a)*sign(b) >= 0)"),
+        safe="piecewise(log1p((a - b)/b) if abs(a - b) < abs(b)/2, log(a/b) if 2^(-100) < a/b and a/b < 2^100,"
+             " log(abs(a)) - log(abs(b)) if sign(a)*sign(b) > 0 or a == 0 or abs(b) == inf or a > 0 and b == 0)"),
     Row("xlogdiv", ("x", "a", "b"), "x*log(a/b), and 0 if x is 0",
         "piecewise(0 if x == 0 and a >= 0 and b >= 0, x*logdiv(a, b) otherwise)",
         ("logdiv(a, b)", "piecewise(0 if x == 0 and a >= 0, x/a otherwise)", "piecewise(0 if x == 0 and b >= 0, -x/b otherwise)"),
-        poles="a == 0 or b == 0", domain=(REAL, ALL, ALL)),
+        poles="a == 0 or b == 0", domain=(ALL,)),
     Row("mul0", ("a", "b"), "a*b, and 0 if one is 0 and the other infinite",
         "piecewise(0 if a == 0 and abs(b) == inf or b == 0 and abs(a) == inf, a*b otherwise)", ("b", "a"),
         poles="abs(a) == inf or abs(b) == inf", domain=(ALL,)),
