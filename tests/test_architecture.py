@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from lossdsl.functions import FUNCTIONS
+from lossdsl.ir import rows
+from lossdsl.ir.expr import postorder, ref
+from lossdsl.reductions import REDUCTIONS, Row
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lossdsl"
 
@@ -107,6 +112,37 @@ def test_no_text_is_run(name: str) -> None:
     called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
     assert "eval" not in called
     assert "exec" not in called or part(name) == "runtime", f"{name} calls exec"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_a_spelling_or_is_written_by_some_that_have(name: str, backend: str) -> None:
+    todo, done = [name], set()
+    while todo:
+        row = FUNCTIONS[todo.pop()]
+        if row.name in done or backend in row.spell:
+            continue
+        done.add(row.name)
+        form = rows.safe(row.name, [ref(a) for a in row.args])
+        assert form is not None, f"{row.name} cannot be printed for {backend}"
+        used = {e.data for e in postorder([form]) if e.op == "call"}
+        assert row.name not in used, f"{row.name} is written by itself"
+        todo += used
+
+
+@pytest.mark.parametrize("row", REDUCTIONS.values(), ids=REDUCTIONS)
+def test_every_reduction_states_what_it_must(row: Row) -> None:
+    assert row.doc and row.body in {"number", "condition"} and row.gives in {"number", "condition", "class"}
+    assert set(row.options) <= {"default", "weight", "ddof", "order"}
+    if row.node:
+        assert row.monoid is not None and row.weight is not None and not row.not_yet
+    if row.keeps_axis:
+        assert row.monoid is None and (row.not_yet or row.outside is not None), "the axis stays: what is outside of the guard?"
+    if row.monoid is not None:
+        parts = len(row.monoid.parts)
+        assert parts == len(row.monoid.identity) == len(row.monoid.lift) == len(row.monoid.combine)
+    if row.empty == "nan" and not row.keeps_axis:
+        assert "default" in row.options, "one may say what an empty one gives"
 
 
 def test_files_name_no_place_on_one_machine() -> None:
