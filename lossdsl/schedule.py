@@ -152,7 +152,15 @@ def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell],
     return staged[::-1]
 
 
-_HINTS = {"sub": "diff", "mul": "prod", "div": "ratio", "pow": "power", "add": "total", "pw": "case", "cmp": "test", "ref": "at", "iverson": "one"}
+_HINTS = {
+    "sub": "diff", "mul": "prod", "div": "ratio", "pow": "power", "add": "total", "pw": "case", "cmp": "test", "and": "both",
+    "or": "either", "not": "other", "neg": "minus", "ref": "at", "iverson": "one",
+}  # fmt: skip
+
+
+def hint(e: Expr | Cell) -> str:
+    """A short word for what a node computes."""
+    return str(e.data) if e.op == "call" else _HINTS.get(e.op, e.op)
 
 
 def _names(cells: Cells, staged: Sequence[int], results: Mapping[int, Output]) -> dict[int, str]:
@@ -161,13 +169,13 @@ def _names(cells: Cells, staged: Sequence[int], results: Mapping[int, Output]) -
     out = {}
     for number in staged:
         cell = cells.cells[number]
-        hint = cell.data if cell.op in ("red", "call") else _HINTS.get(cell.op, cell.op)
-        if cell.op == "red" and cell.data == "sum" and cells.cells[cell.args[0][0]].op == "num":
-            hint = "count"
+        word = cell.data if cell.op == "red" else hint(cell)
+        if word == "sum" and cells.cells[cell.args[0][0]].op == "num":
+            word = "count"
         if number in results:
-            hint = results[number].name
-        count[hint] = count.get(hint, 0) + 1
-        out[number] = f"~{hint}" if count[hint] == 1 else f"~{hint}~{count[hint]}"
+            word = results[number].name
+        count[word] = count.get(word, 0) + 1
+        out[number] = f"~{word}" if count[word] == 1 else f"~{word}~{count[word]}"
     return out
 
 
@@ -223,13 +231,8 @@ def targets(stage: Stage) -> tuple[dict[Index, Expr], tuple[Expr, ...]]:
     """For a sum into computed places (a scatter): the place of each such index, and the conditions that are left."""
     out: dict[Index, Expr] = {}
     rest = []
-    over = frozenset(stage.over)
     for c in stage.guard:
-        found = None
-        if c.op == "cmp" and c.data == "==":
-            for a, b in (c.args, c.args[::-1]):
-                if a.op == "ix" and a.data in stage.indices and a.data not in out and not over.isdisjoint(b.free) and b.free.isdisjoint([*out, a.data]):
-                    found = (a.data, b)
+        found = _place(stage, c, out)
         if found and not any(found[0] in e.free for e in out.values()):
             out[found[0]] = found[1]
         else:
@@ -238,6 +241,17 @@ def targets(stage: Stage) -> tuple[dict[Index, Expr], tuple[Expr, ...]]:
     if any(i in body for i in out):  # the summand itself depends on the place: an ordinary sum
         return {}, stage.guard
     return out, tuple(rest)
+
+
+def _place(stage: Stage, c: Expr, known: Mapping[Index, Expr]) -> tuple[Index, Expr] | None:
+    """The index of the result that a condition equates to something over the bound indices."""
+    if c.op != "cmp" or c.data != "==":
+        return None
+    for a, b in (c.args, c.args[::-1]):
+        fresh = a.op == "ix" and a.data in stage.indices and a.data not in known
+        if fresh and not b.free.isdisjoint(stage.over) and b.free.isdisjoint([*known, a.data]):
+            return a.data, b
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +273,7 @@ def factors(stage: Stage) -> tuple[bool, list[Factor]] | None:
     negative, parts = _split(body)
     if len(parts) < 2 or any(p.free == body.free for p, _ in parts) or not body.free & frozenset(stage.over):
         return None
-    groups: list[Factor] = []
-    for free in _maximal([p.free for p, _ in parts]):
-        groups.append(Factor((), (), free))
+    groups = [Factor((), (), free) for free in _maximal([p.free for p, _ in parts])]
     for part, inverse in parts:
         k = min((k for k, g in enumerate(groups) if part.free <= g.free), key=lambda k: len(groups[k].free))
         g = groups[k]

@@ -48,7 +48,7 @@ class Brute:
         with np.errstate(all="ignore"):
             return self._of(e, at)
 
-    def _of(self, e: Expr, at: Mapping[Index, int]) -> Any:
+    def _of(self, e: Expr, at: Mapping[Index, int]) -> Any:  # noqa: C901, one case a node
         match e.op:
             case "num":
                 return np.float64(e.data)

@@ -22,7 +22,8 @@ from lossdsl.passes.legalise import legalise
 from lossdsl.schedule import schedule
 from tests.brute import Brute
 
-N, I, J, K, D, H, W = (Index(a, t) for a, t in (("n", "n"), ("n", "i"), ("n", "j"), ("k", "k"), ("d", "d"), ("h", "h"), ("w", "w")))
+N, I, J, K, D, H, W = (  # noqa: E741
+    Index(a, t) for a, t in (("n", "n"), ("n", "i"), ("n", "j"), ("k", "k"), ("d", "d"), ("h", "h"), ("w", "w")))
 INPUTS = {
     "f": Input("f", Kind()),
     "t": Input("t", Kind()),

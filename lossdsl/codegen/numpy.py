@@ -6,7 +6,7 @@ import builtins
 import keyword
 from collections.abc import Sequence
 
-from lossdsl.codegen.printer import LOOSE, Backend, Val
+from lossdsl.codegen.printer import Backend, Val
 from lossdsl.functions import FUNCTIONS
 
 HELPERS = {
@@ -126,8 +126,8 @@ def _call(name: str, arity: int) -> str:
     return row.spell["numpy"].format(**{a: f"{{{k}}}" for k, a in enumerate(row.args)})
 
 
-def _dtype(first: str | None) -> tuple[str, ...]:
-    return (f"real = {first}.dtype.type" if first else "real = np.float64",)
+def _dtype(first: str | None, number: bool) -> tuple[str, ...]:
+    return (f"real = {first}.dtype.type" if number else "real = np.float64",)
 
 
 def _cast(val: Val) -> str:
@@ -191,5 +191,3 @@ NUMPY = Backend(
     finite=lambda x: f"np.isfinite({x}).all()",
     int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
 )
-
-__all__ = ["LOOSE", "NUMPY"]

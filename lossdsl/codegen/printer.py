@@ -14,8 +14,8 @@ from fractions import Fraction
 from lossdsl.codegen.names import Names
 from lossdsl.errors import LossError, NotYet
 from lossdsl.ir.expr import ONE, Axis, Expr, Index, Range, branches, postorder
-from lossdsl.ir.program import Input, Program
-from lossdsl.schedule import Factor, Schedule, Stage, factors, targets
+from lossdsl.ir.program import Program
+from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, targets
 
 ATOM, POWER, UNARY, TIMES, PLUS, AND, OR, COMPARE, LOOSE = 10, 9, 8, 7, 6, 5, 4, 3, 0
 _WIDTH = 96
@@ -51,7 +51,7 @@ class Backend:
     constants: dict[str, str]
     helpers: dict[str, str]
     call: Callable[[str, int], str]
-    dtype: Callable[[str | None], tuple[str, ...]]
+    dtype: Callable[[str | None, bool], tuple[str, ...]]
     cast: Callable[[Val], str]
     lift: Callable[[str], str]
     where: Callable[[Val, str, str, str], str]
@@ -104,7 +104,7 @@ class _Printer:
     def __init__(self, program: Program, scheduled: Schedule, backend: Backend) -> None:
         self.program, self.scheduled, self.backend = program, scheduled, backend
         self.names = Names(backend.reserved)
-        self.arguments = {x.name: self.names.take(x.name) for x in (*program.inputs, *program.params)}
+        self.arguments = {x: self.names.take(x) for x in [*(i.name for i in program.inputs), *(p.name for p in program.params)]}
         self.inputs = {i.name: i for i in program.inputs}
         self.slots: dict[str, Val] = {}
         self.sizes: dict[str, str] = {}
@@ -125,12 +125,15 @@ class _Printer:
         return "\n    ".join([head, *body]) + "\n"
 
     def _dtype(self, results: Sequence[str]) -> tuple[str, ...]:
+        """The type of real numbers, and hyper-parameters as numbers of it."""
         used = re.compile(r"\b(real|device)\b")
-        text = "\n".join((*self.lines, *results))
+        names = [self.arguments[p.name] for p in self.program.params]
+        params = [f"{x} = {self.backend.lift(x)}" for x in names if re.search(rf"\b{x}\b", "\n".join((*self.lines, *results)))]
+        text = "\n".join((*params, *self.lines, *results))
         numbers = [i for i in self.program.inputs if i.kind.role == "number"]
-        given = numbers[0].name if numbers else self.program.params[0].name if self.program.params else None
-        lines = self.backend.dtype(self.arguments[given] if given else None)
-        return tuple(x for x in lines if x.split(" = ")[0] in set(used.findall(text)))
+        given = numbers or [i for i in self.program.inputs if i.kind.role != "number"]
+        lines = self.backend.dtype(self.arguments[given[0].name] if given else None, bool(numbers))
+        return (*(x for x in lines if x.split(" = ")[0] in set(used.findall(text))), *params)
 
     def _output(self, e: Expr, indices: tuple[Index, ...]) -> str:
         self.order = {i: k for k, i in enumerate(indices)}
@@ -151,15 +154,15 @@ class _Printer:
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
-    def _assign(self, text: str, hint: str) -> str:
+    def _assign(self, text: str, name: str) -> str:
         """A variable that holds a text's value; the same text is the same variable."""
         if text not in self.named:
-            self.named[text] = self.names.take(hint)
+            self.named[text] = self.names.take(name)
             self.lines.append(f"{self.named[text]} = {text}")
         return self.named[text]
 
-    def _bind(self, val: Val, hint: str) -> Val:
-        return replace(val, text=self._assign(val.text, hint), prec=ATOM)
+    def _bind(self, val: Val, name: str) -> Val:
+        return replace(val, text=self._assign(val.text, name), prec=ATOM)
 
     def _simple(self, val: Val) -> bool:
         return val.type == "number" or val.text.isidentifier()
@@ -222,10 +225,10 @@ class _Printer:
     def _stage(self, stage: Stage) -> Val:
         self.order = {i: k for k, i in enumerate((*stage.indices, *stage.over))}
         self.vals = {}
-        hint = stage.name.strip("~").replace("~", "")
-        if hint in self.inputs:
-            hint = f"grad_{hint}"
-        return self._bind(self._reduction(stage) if stage.op else self._value(stage.expr), hint)
+        name = stage.name.strip("~").replace("~", "")
+        if name in self.arguments:
+            name = f"grad_{name}"
+        return self._bind(self._reduction(stage) if stage.op else self._value(stage.expr), name)
 
     def _value(self, root: Expr) -> Val:
         """A node's value, its arguments first; long texts and those used twice become variables."""
@@ -239,7 +242,7 @@ class _Printer:
                 continue
             val = self._node(e)
             if e is not root and not self._simple(val) and (uses[e] > 1 or len(val.text) > _WIDTH):
-                val = self._bind(val, _hint(e))
+                val = self._bind(val, hint(e))
             self.vals[e] = val
         return self._of(root)
 
@@ -568,12 +571,6 @@ class _Printer:
         return Val(self.backend.contraction(spec, [a.text for a in arrays]), ATOM, dims, "real")
 
 
-def _hint(e: Expr) -> str:
-    names = {"sub": "diff", "mul": "prod", "div": "ratio", "pow": "power", "add": "total", "pw": "case", "cmp": "test", "and": "both",
-             "or": "either", "not": "other", "neg": "minus", "ref": "at", "iverson": "one"}  # fmt: skip
-    return e.data if e.op == "call" else names.get(e.op, e.op)
-
-
 def _shift(e: Expr, axis: Axis) -> tuple[Index, int] | None:
     """The index and the constant of ``i + c`` along an axis, if the place is one."""
     if e.op == "ix" and e.data.axis == axis:
@@ -605,5 +602,3 @@ def _closed(template: str) -> bool:
             return k == len(template) - m.end()
     return False
 
-
-__all__ = ["Backend", "Input", "Val", "literal", "print_function", "with_helpers"]

@@ -39,4 +39,5 @@ def _check_ranges(program: Program, names: Set[str]) -> None:
         if e.op == "red":
             ends = [x for b in e.data[1] if isinstance(b.axis, Range) for x in (b.axis.lo, b.axis.hi)]
             if references(ends) & names:
-                raise NotYet(f"{program.name} has an integer range whose ends depend on an input", hint="let the range depend on hyper-parameters and sizes")
+                hint = "let the range depend on hyper-parameters and sizes"
+                raise NotYet(f"{program.name} has an integer range whose ends depend on an input", hint=hint)

@@ -12,7 +12,7 @@ from lossdsl.errors import NotYet
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir import rows
 from lossdsl.ir.expr import (
-    INF, NAN, ONE, TRUE, ZERO, Expr, Index, Range, add, and_, call, cmp, conjuncts, div, ix, mul, neg, open_red, postorder, pw, red,
+    INF, NAN, ONE, TRUE, ZERO, Expr, Index, Range, add, and_, call, cmp, conjuncts, div, mul, neg, open_red, postorder, pw, red,
     replace_indices, rewrite, size, sub,
 )  # fmt: skip
 from lossdsl.ir.program import Program
