@@ -6,7 +6,7 @@ it. A step of a node gives None when its value stands in the memo, else what has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import itemgetter
@@ -25,11 +25,12 @@ _MISSING: Any = object()
 class Node:
     """An expression in one evaluator: its arguments as nodes, and its values by the positions of its free indices."""
 
-    __slots__ = ("args", "data", "ends", "id", "key", "memo", "op", "places", "slots")
+    __slots__ = ("args", "data", "ends", "id", "key", "memo", "names", "op", "places", "slots")
 
     def __init__(self, ident: int, e: Expr, args: list[Node], key: Callable[[list[int]], Any]) -> None:
         self.id, self.op, self.data, self.args, self.key = ident, e.op, e.data, args, key
         self.memo: dict[Any, Any] = {}
+        self.names: frozenset[str] = frozenset()
         self.slots: list[int] = []
         self.ends: list[tuple[Node, Node] | str] = []
         self.places: list[tuple[int | None, Node, int, int]] = []
@@ -78,15 +79,19 @@ class Evaluator:
         free = sorted(self.slot(i) for i in e.free)
         node = Node(len(self.order), e, [self.nodes[a] for a in e.args], itemgetter(*free) if free else _nothing)
         self.nodes[e] = node
+        below = list(node.args)
         if e.op == "red":
             node.slots = [self.slot(b) for b in e.data[1]]
             node.ends = [self.ends(b.axis) for b in e.data[1]]
+            below += [end for ends in node.ends if not isinstance(ends, str) for end in ends]
         elif e.op == "ref":
             node.places = self.located(e)
         elif e.op == "ix":
             node.slots = [self.slot(e.data)]
         elif not e.args:
             node.memo[()] = self.constant(e)
+        own = (e.data,) if e.op == "ref" else ()
+        node.names = frozenset(own).union(*(n.names for n in below))
         return node
 
     def ends(self, axis: Axis) -> tuple[Node, Node] | str:
@@ -341,10 +346,11 @@ class Evaluator:
         (position,) = points[best]
         return self.arithmetic.leaf(self.ctx.make_mpf(from_int(position)))
 
-    def forget(self) -> None:
-        """Drops every value that an input may enter."""
+    def forget(self, names: Iterable[str]) -> None:
+        """Drops every value that an input of these names may enter."""
+        moved = frozenset(names)
         for node in self.order:
-            if node.args or node.op in ("ref", "ix"):
+            if not node.names.isdisjoint(moved):
                 node.memo.clear()
 
 
@@ -361,7 +367,7 @@ class Meanings:
             tables = {name: Table([x], ()) for name, x in values.items()}
             self.compiled[e] = Evaluator([e], self.bare, tables, {}, lambda x: (ctx.mpf(x.numerator) / x.denominator, False))
         evaluator = self.compiled[e]
-        evaluator.forget()
+        evaluator.forget(values)
         for name, x in values.items():
             evaluator.tables[name].flat[0] = x
         return evaluator.at(e)

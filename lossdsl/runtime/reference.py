@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
@@ -44,7 +44,6 @@ _AGREE = 30  # digits that two precisions must have in common
 _QUOTIENT = 90  # digits of the first difference quotient
 
 Place = tuple[int, tuple[int, ...]]
-Moves = Mapping[str, Mapping[int, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +196,14 @@ def stacked(rows: list[Result]) -> Result:
 # -- differences ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A direction, as the entries of each name that move and how fast, and a step along it."""
+
+    moves: Mapping[str, Mapping[int, Any]]
+    step: float
+
+
 def differences(program: Program, arrays: Arrays, params: Params | None = None, wrt: str = "", h: float = 1e-20, *, cap: int = 800,
                 dtype: Any = None) -> Any:
     """Central differences by every entry of an input or hyper-parameter: an array of the output's axes, then the input's.
@@ -208,8 +215,8 @@ def differences(program: Program, arrays: Arrays, params: Params | None = None, 
     if wrt not in bound.values:
         raise LossError(f"{program.name} has no input {wrt!r} to differentiate by", hint=did_you_mean(wrt, bound.values))
     flat, shape = bound.values[wrt]
-    columns = [_slopes(bound, {wrt: {i: 1}}, _step(x, h), cap) for i, x in enumerate(flat)]
-    out = _by_output(bound, columns, shape)
+    lines = [Line({wrt: {i: 1}}, _step(x, h)) for i, x in enumerate(flat)]
+    out = _by_output(bound, _slopes(bound, lines, cap), shape)
     return out if len(out) > 1 else next(iter(out.values()))
 
 
@@ -223,7 +230,7 @@ def directional(program: Program, arrays: Arrays, params: Params | None = None, 
         if name not in bound.values or bound.values[name][1] != shape:
             raise LossError(f"the direction {name!r} has shape {shape} and fits no input of {program.name}")
         moves[name] = dict(enumerate(flat))
-    return _by_output(bound, [_slopes(bound, moves, h, cap)], ())
+    return _by_output(bound, _slopes(bound, [Line(moves, h)], cap), ())
 
 
 def _step(x: Any, h: float) -> float:
@@ -239,45 +246,52 @@ def _by_output(bound: Bound, columns: list[dict[Place, Any]], shape: tuple[int, 
     return out
 
 
-def _slopes(bound: Bound, moves: Moves, h: float, cap: int) -> dict[Place, Any]:
-    """``(f(x + h*d) - f(x - h*d))/(2h)`` at every place, d being the entries of ``moves``, at a precision that doubles as needed."""
+def _slopes(bound: Bound, lines: list[Line], cap: int) -> list[dict[Place, Any]]:
+    """``(f(x + h*d) - f(x - h*d))/(2h)`` at every place, for each line through x, at a precision that doubles as needed."""
     ctx = context()
     ctx.dps = _QUOTIENT
-    left = places(bound)
-    before: dict[Place, Mpf] = {}
-    found: dict[Place, Any] = {}
+    found: list[dict[Place, Any]] = [{} for _ in lines]
+    before: list[dict[Place, Quotient]] = [{} for _ in lines]
     while True:
-        now = _quotients(bound, moves, ctx.mpf(h), ctx, left)
-        for place, (value, size) in now.items():
-            if ctx.dps >= cap or (place in before and _agree(ctx, before[place], value, size)):
-                found[place] = public(value)
-        left = [place for place in left if place not in found]
-        if not left:
+        base = bound.evaluator(Meanings(ctx).bare)
+        moving = bound.evaluator(base.arithmetic, frozen=base)
+        for line, done, last in zip(lines, found, before, strict=True):
+            left = [place for place in places(bound) if place not in done]
+            now = _quotients(moving, base, bound.program, line, left) if left else {}
+            done |= {p: public(q.value) for p, q in now.items() if ctx.dps >= cap or (p in last and _agree(ctx, last[p], q))}
+            last |= now
+        if all(len(done) == len(places(bound)) for done in found):
             return found
-        before = {place: value for place, (value, _) in now.items()}
         ctx.dps = min(2 * ctx.dps, cap)
 
 
-def _quotients(bound: Bound, moves: Moves, h: Mpf, ctx: Any, wanted: list[Place]) -> dict[Place, tuple[Mpf, Mpf]]:
-    """The difference quotient at each place, and the size of the values it comes from."""
-    bare = Meanings(ctx).bare
-    base = bound.evaluator(bare)
-    evaluator = bound.evaluator(bare, frozen=base)
+class Quotient(NamedTuple):
+    """A difference quotient, and the size of the values whose difference it is."""
+
+    value: Mpf
+    of: Mpf
+
+
+def _quotients(moving: Evaluator, base: Evaluator, program: Program, line: Line, wanted: list[Place]) -> dict[Place, Quotient]:
+    ctx = base.ctx
+    h = ctx.mpf(line.step)
     ends = []
-    for step in (h, -h):
-        evaluator.forget()
-        for name, along in moves.items():
+    for step in (h, -h, ctx.zero):  # the last sets the point itself again
+        moving.forget(line.moves)
+        for name, along in line.moves.items():
             for i, d in along.items():
-                evaluator.tables[name].flat[i] = base.tables[name].flat[i] + step * nearest_mpf(ctx, d)
-        ends.append([number_at(evaluator, bound.program.outputs[k], point) for k, point in wanted])
-    return {place: ((up - down) / (2 * h), abs(up) + abs(down)) for place, up, down in zip(wanted, *ends, strict=True)}
+                moving.tables[name].flat[i] = base.tables[name].flat[i] + step * nearest_mpf(ctx, d)
+        if step:
+            ends.append([number_at(moving, program.outputs[k], point) for k, point in wanted])
+    return {place: Quotient((up - down) / (2 * h), abs(up) + abs(down)) for place, up, down in zip(wanted, *ends, strict=True)}
 
 
-def _agree(ctx: Any, a: Mpf, b: Mpf, size: Mpf) -> bool:
+def _agree(ctx: Any, first: Quotient, second: Quotient) -> bool:
     """Whether two quotients agree to 30 digits, or to 50 digits of what they are the difference of."""
+    a, b = first.value, second.value
     if not (ctx.isfinite(a) and ctx.isfinite(b)):
         return bool(a == b or (a != a and b != b))
-    return bool(abs(a - b) <= max(abs(b) * ctx.mpf(10) ** -_AGREE, size * ctx.mpf(10) ** -50))
+    return bool(abs(a - b) <= max(abs(b) * ctx.mpf(10) ** -_AGREE, second.of * ctx.mpf(10) ** -50))
 
 
 # -- the measure ------------------------------------------------------------------------------------------------------
