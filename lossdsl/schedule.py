@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lossdsl.ir.expr import Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref
-from lossdsl.ir.program import Output, Program
-from lossdsl.passes.batch import BATCH
+from lossdsl.ir.program import BATCH, Output, Program
 
 Place = tuple[int, tuple[int, ...]]  # a cell, and where its indices stand among those of the reader
 

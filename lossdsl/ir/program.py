@@ -13,6 +13,8 @@ from typing import Any
 from lossdsl.ir.expr import Expr, Index, ix, ref
 from lossdsl.kinds import Interval, Kind
 
+BATCH = "~b"  # the axis of the batch, which nobody can write
+
 
 @dataclass(frozen=True, slots=True)
 class Input:

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from lossdsl.errors import NotYet
 from lossdsl.ir.expr import Expr, Index, Range, ix, postorder, ref, references, rewrite
-from lossdsl.ir.program import Input, Output, Program
+from lossdsl.ir.program import BATCH, Input, Output, Program
 
-BATCH = "~b"  # no user can write this name
 AT = Index(BATCH, BATCH)
 
 
