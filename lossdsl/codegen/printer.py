@@ -42,7 +42,7 @@ class Backend:
     """How a library spells what the printer needs; see ``numpy.py`` for what each entry gives.
 
     In a template of ``calls``, ``{0}``, ``{1}``, .. are the arguments; ``helpers`` are functions that the source defines if it
-    uses them.
+    uses them. ``numbers`` names the functions that take Python numbers beside arrays (None: all do).
     """
 
     name: str
@@ -63,6 +63,7 @@ class Backend:
     contraction: Callable[[str, Sequence[str]], str]
     finite: Callable[[str], str] | None
     int_: Callable[[str], str]
+    numbers: frozenset[str] | None = None
     shift: Callable[[str, int, int], str] = field(default=lambda x, axis, step: f"shift({x}, {axis}, {step})")
 
 
@@ -337,6 +338,8 @@ class _Printer:
         if e.data == "stop":
             return self._of(e.args[0])
         args = self._lifted([self._real(self._of(a)) for a in e.args])
+        if self.backend.numbers is not None and e.data not in self.backend.numbers:
+            args = [self._lifted([a])[0] for a in args]
         dims = self._dims(*(a.dims for a in args))
         template = self.backend.call(e.data, len(args))
         texts = [self._at(a, dims, _needed(template, k)) for k, a in enumerate(args)]

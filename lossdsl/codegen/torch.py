@@ -1,0 +1,201 @@
+"""How PyTorch spells a program: plain tensor operations without branches on values, so that they compile, vmap and differentiate."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Sequence
+
+from lossdsl.codegen.printer import Backend, Val
+from lossdsl.functions import FUNCTIONS
+
+HELPERS = {
+    "as_real": '''
+def as_real(x, real, device):
+    """A number or a tensor as a tensor of the real type."""
+    return x.to(real) if isinstance(x, torch.Tensor) else torch.full((), x, dtype=real, device=device)
+''',
+    "select": '''
+def select(c, a, b):
+    """a where c holds, else b."""
+    if isinstance(c, torch.Tensor):
+        return torch.where(c, a, b)
+    like = a if isinstance(a, torch.Tensor) else b
+    a, b = (x if isinstance(x, torch.Tensor) else torch.full((), x, dtype=like.dtype, device=like.device) for x in (a, b))
+    a, b = torch.broadcast_tensors(a, b)
+    return a if c else b
+''',
+    "invert": '''
+def invert(c):
+    return ~c if isinstance(c, torch.Tensor) else not c
+''',
+    "greater": '''
+def greater(a, b):
+    """The larger of two; NaN if one is."""
+    if not isinstance(b, torch.Tensor):
+        return a.clamp(min=b)
+    return torch.maximum(a, b) if isinstance(a, torch.Tensor) else b.clamp(min=a)
+''',
+    "smaller": '''
+def smaller(a, b):
+    """The smaller of two; NaN if one is."""
+    if not isinstance(b, torch.Tensor):
+        return a.clamp(max=b)
+    return torch.minimum(a, b) if isinstance(a, torch.Tensor) else b.clamp(max=a)
+''',
+    "largest": '''
+def largest(x, dim, where=None):
+    """The maximum where a condition holds; NaN if it holds nowhere."""
+    if where is not None:
+        x, where = torch.broadcast_tensors(x, where)
+    if 0 in (x.shape[k] for k in dim):
+        return x.sum(dim=dim) + torch.nan
+    if where is None:
+        return x.amax(dim=dim)
+    return torch.where(where.any(dim=dim), torch.where(where, x, -torch.inf).amax(dim=dim), torch.nan)
+''',
+    "smallest": '''
+def smallest(x, dim, where=None):
+    """The minimum where a condition holds; NaN if it holds nowhere."""
+    return -largest(-x, dim, where)
+''',
+    "first_largest": '''
+def first_largest(x, dim, where=None):
+    """The first position of the maximum where a condition holds; NaN if it holds nowhere."""
+    if x.shape[dim] == 0:
+        return x.sum(dim=dim) + torch.nan
+    if where is None:
+        return torch.where(x.isnan().any(dim=dim), x.isnan().to(torch.uint8).argmax(dim=dim), x.nan_to_num(-torch.inf, torch.inf, -torch.inf).argmax(dim=dim))
+    x, where = torch.broadcast_tensors(x, where)
+    first = where & (x == torch.where(where, x, -torch.inf).amax(dim=dim, keepdim=True))
+    return torch.where(first.any(dim=dim), first.to(torch.uint8).argmax(dim=dim).to(torch.float64), torch.nan)
+''',
+    "first_smallest": '''
+def first_smallest(x, dim, where=None):
+    """The first position of the minimum where a condition holds; NaN if it holds nowhere."""
+    return first_largest(-x, dim, where)
+''',
+    "norm": '''
+def norm(x, dim):
+    """The Euclidean norm, scaled by the largest magnitude so that no square overflows or vanishes."""
+    if 0 in (x.shape[k] for k in dim):
+        return x.sum(dim=dim)
+    peak = x.abs().amax(dim=dim, keepdim=True)
+    scale = torch.where((peak > 0) & (peak < torch.inf), peak, 1.0)
+    return scale.squeeze(dim)*(x/scale).square().sum(dim=dim).sqrt()
+''',
+    "pick": '''
+def pick(x, *index):
+    """Entries of x at integer positions along its leading axes; NaN where one is out of range."""
+    index = torch.broadcast_tensors(*(torch.as_tensor(i, device=x.device) for i in index))
+    x = x if x.is_floating_point() else x.to(torch.float64)
+    inside = torch.ones_like(index[0], dtype=torch.bool)
+    for i, n in zip(index, x.shape):
+        inside = inside & (0 <= i) & (i < n)
+    kept = x.shape[len(index):]
+    if 0 in x.shape[:len(index)]:
+        return torch.full(inside.shape + kept, torch.nan, dtype=x.dtype, device=x.device)
+    out = x[tuple(torch.where(inside, i, 0).long() for i in index)]
+    return torch.where(inside.reshape(inside.shape + (1,)*len(kept)), out, torch.nan)
+''',
+    "shift": '''
+def shift(x, dim, step):
+    """x[i + step] along an axis; NaN where that is out of range."""
+    x = x if x.is_floating_point() else x.to(torch.float64)
+    n = x.shape[dim]
+    k = min(abs(step), n)
+    inner = x.narrow(dim, k if step > 0 else 0, n - k)
+    edge = torch.full_like(x.narrow(dim, 0, k), torch.nan)
+    return torch.cat((inner, edge) if step > 0 else (edge, inner), dim)
+''',
+    "scatter": '''
+def scatter(shape, index, values, where=True):
+    """Sums of values at integer positions along the leading axes; what lies outside is left out."""
+    lead, kept = shape[:len(index)], shape[len(index):]
+    index = torch.broadcast_tensors(*(torch.as_tensor(i, device=values.device) for i in index), values[(..., *(0,)*len(kept))].detach())[:-1]
+    ok = torch.as_tensor(where, device=values.device).expand(index[0].shape)
+    flat = torch.zeros_like(index[0], dtype=torch.long)
+    size = 1
+    for i, n in zip(index, lead):
+        ok = ok & (0 <= i) & (i < n)
+        flat = flat*n + torch.where(ok, i, 0).long()
+        size = size*n
+    values = torch.where(ok.reshape(ok.shape + (1,)*len(kept)), values, 0.0).expand(ok.shape + kept)
+    if size == 0:
+        return values.new_zeros(shape)
+    out = torch.zeros((size, *kept), dtype=values.dtype, device=values.device)
+    return out.index_add(0, torch.where(ok, flat, 0).reshape(-1), values.reshape(-1, *kept)).reshape(shape)
+''',
+}
+
+_OWN = {"max": "greater({0}, {1})", "min": "smaller({0}, {1})", "square": "torch.square({0})"}
+_REDUCE = {"max": "largest", "min": "smallest", "norm": "norm"}
+_FIRST = {"argmax": "first_largest", "argmin": "first_smallest"}
+
+
+def _call(name: str, arity: int) -> str:
+    if name in _OWN:
+        return _OWN[name]
+    row = FUNCTIONS[name]
+    return row.spell["torch"].format(**{a: f"{{{k}}}" for k, a in enumerate(row.args)})
+
+
+def _dtype(first: str | None) -> tuple[str, ...]:
+    if first is None:
+        return ("real = torch.get_default_dtype()", "device = None")
+    return (f"real = {first}.dtype", f"device = {first}.device")
+
+
+def _cast(val: Val) -> str:
+    return f"{val.atom()}.to(real)" if val.dims else f"as_real({val.text}, real, device)"
+
+
+def _where(c: Val, a: str, b: str, kind: str) -> str:
+    return f"{'torch.where' if c.dims else 'select'}({c.text}, {a}, {b})"
+
+
+def _arange(lo: str, hi: str | None) -> str:
+    return f"torch.arange({lo}, device=device)" if hi is None else f"torch.arange({lo}, {hi}, device=device)"
+
+
+def _reduce(op: str, x: str, axes: Sequence[int], where: str | None) -> str:
+    dim = f"({', '.join(map(str, axes))}{',' if len(axes) == 1 else ''})"
+    selected = f", {where}" if where else ""
+    if op in _REDUCE:
+        return f"{_REDUCE[op]}({x}, {dim}{selected})"
+    if op in _FIRST:
+        return f"{_FIRST[op]}({x}, {axes[0]}{selected})"
+    if op == "count":
+        return f"({x}).sum(dim={dim})"
+    return f"{x}.{op}(dim={dim})"
+
+
+def _invert(val: Val) -> str:
+    return f"~{val.atom(8)}" if val.dims else f"invert({val.text})"
+
+
+def _expand(x: str, shape: Sequence[str]) -> str:
+    return f"torch.broadcast_to({x}, ({', '.join(shape)},))" if shape else x
+
+
+TORCH = Backend(
+    name="torch",
+    imports="import torch",
+    reserved=frozenset({*keyword.kwlist, *dir(builtins), *HELPERS, "torch", "real", "device"}),
+    constants={"pi": "torch.pi", "inf": "torch.inf", "nan": "torch.nan"},
+    helpers=HELPERS,
+    call=_call,
+    dtype=_dtype,
+    cast=_cast,
+    lift=lambda text: f"torch.full((), {text}, dtype=real, device=device)",
+    where=_where,
+    arange=_arange,
+    reduce=_reduce,
+    invert=_invert,
+    transpose=lambda x, order: f"{x}.permute({', '.join(map(str, order))})",
+    expand=_expand,
+    contraction=lambda spec, arrays: f'torch.einsum("{spec}", {", ".join(arrays)})',
+    finite=None,
+    int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
+    numbers=frozenset({"max", "min", "pow", "square"}),
+)
