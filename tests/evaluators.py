@@ -38,7 +38,7 @@ def contains(interval: Interval, x: Any) -> bool:
 @cache
 def _spelled(name: str) -> Callable[..., Any]:
     row = FUNCTIONS[name]
-    return eval(f"lambda mp, {', '.join(row.args)}: {row.spell['mpmath'].format(**{a: a for a in row.args})}", {})  # noqa: S307
+    return eval(f"lambda mp, {', '.join(row.args)}: {row.spell['mpmath'].format(**{a: a for a in row.args})}", {})
 
 
 def _own(row_text: str, name: str) -> Expr:
@@ -75,8 +75,13 @@ def _piecewise(e: Expr, env: Mapping[str, Any]) -> Any:
     return exact(e.args[-1], env)
 
 
-def exact(e: Expr, env: Mapping[str, Any]) -> Any:
-    """The value in the current precision of ``mp``."""
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": _divide, "pow": _power, "neg": operator.neg, "not": operator.not_,
+    "iverson": lambda c: mp.mpf(c),
+}  # fmt: skip
+
+
+def _leaf(e: Expr, env: Mapping[str, Any]) -> Any:
     match e.op:
         case "num":
             return mp.mpf(e.data.numerator) / e.data.denominator
@@ -84,8 +89,14 @@ def exact(e: Expr, env: Mapping[str, Any]) -> Any:
             return +getattr(mp, e.data)
         case "ref":
             return env[e.data]
-        case "bool":
-            return e.data
+    return e.data
+
+
+def exact(e: Expr, env: Mapping[str, Any]) -> Any:
+    """The value in the current precision of ``mp``."""
+    match e.op:
+        case "num" | "const" | "ref" | "bool":
+            return _leaf(e, env)
         case "pw":
             return _piecewise(e, env)
         case "and":
@@ -94,27 +105,11 @@ def exact(e: Expr, env: Mapping[str, Any]) -> Any:
             return exact(e.args[0], env) or exact(e.args[1], env)
     args = [exact(a, env) for a in e.args]
     match e.op:
-        case "add":
-            return args[0] + args[1]
-        case "sub":
-            return args[0] - args[1]
-        case "mul":
-            return args[0] * args[1]
-        case "div":
-            return _divide(*args)
-        case "pow":
-            return _power(*args)
-        case "neg":
-            return -args[0]
         case "cmp":
             return _COMPARE[e.data](*args)
-        case "not":
-            return not args[0]
-        case "iverson":
-            return mp.mpf(args[0])
         case "call":
             return function(e.data, args)
-    raise AssertionError(e.op)
+    return _OPERATORS[e.op](*args)
 
 
 # -- floating point -------------------------------------------------------------------------------------------------------
@@ -165,7 +160,7 @@ def floats(e: Expr, env: Mapping[str, Any], backend: str) -> Any:
 def _call(e: Expr, args: list[Any], backend: str, space: dict[str, Any]) -> Any:
     row = FUNCTIONS[e.data]
     if backend in row.spell and len(args) == row.arity:
-        return eval(row.spell[backend].format(**{a: a for a in row.args}), space | dict(zip(row.args, args, strict=True)))  # noqa: S307
+        return eval(row.spell[backend].format(**{a: a for a in row.args}), space | dict(zip(row.args, args, strict=True)))
     form = rows.safe(e.data, [ref(a) for a in row.args])
     assert form is not None, f"{backend} has no form of {e.data}"
     return floats(form, dict(zip(row.args, args, strict=True)), backend)
