@@ -6,12 +6,15 @@ with legalise -> schedule -> emit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from lossdsl.errors import LossError, did_you_mean
-from lossdsl.ir.program import Program
+from lossdsl.ir.expr import ix, replace_indices
+from lossdsl.ir.program import Output, Program
+from lossdsl.passes.batch import batched
 from lossdsl.passes.gradient import gradient, jacobian, tangent, vjp
+from lossdsl.passes.legalise import legalise
 from lossdsl.passes.simplify import simplify
 from lossdsl.passes.stabilise import refine, stabilise
 
@@ -26,33 +29,67 @@ def stable(program: Program) -> Program:
     return stabilise(program)
 
 
-def _closed_form(program: Program) -> Program:
+def closed_form(program: Program) -> Program:
+    """Rewritten for people to read, and stable."""
     return simplify(stabilise(simplify(program)))
 
 
 def derived(program: Program, wrt: Sequence[str]) -> Program:
     """The gradient as a closed form, one output for each name."""
-    return _closed_form(gradient(stable(program), wrt))
+    return closed_form(gradient(stable(program), wrt))
 
 
 def second(program: Program, wrt: str) -> Program:
     """The full Hessian with respect to one input, as a closed form."""
-    return _closed_form(jacobian(derived(program, [wrt]), wrt))
+    return closed_form(jacobian(derived(program, [wrt]), wrt))
 
 
 def hessian_vector(program: Program, wrt: str, direction: str) -> Program:
     """The Hessian times a vector that comes as a further input."""
-    return _closed_form(tangent(derived(program, [wrt]), {wrt: direction}))
+    return closed_form(tangent(derived(program, [wrt]), {wrt: direction}))
 
 
 def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
     """The value, and the gradient of ``sum(seed*value)`` for each name."""
-    return _closed_form(vjp(stable(program), wrt, seed))
+    return closed_form(vjp(stable(program), wrt, seed))
 
 
 def numeric(program: Program) -> Program:
     """The form that code is printed from: accurate to the last digits, no longer made for reading."""
     return refine(program)
+
+
+SEED = "~seed"  # the cotangent of the value, one number for each row of the batch; no user can write this name
+
+
+def kernel(program: Program, backend: str, what: str, wrt: Sequence[str] = (), batch: Set[str] = frozenset()) -> Program:
+    """What a backend prints for a scalar loss; the inputs named in ``batch`` and the value get a leading axis.
+
+    ``value`` has one output. ``gradient`` takes the input ``SEED`` too and gives the value, then the gradient of
+    ``sum(SEED*value)`` for each name. ``hessian`` gives for each row the value, the gradients, then the diagonals of the Hessians.
+    """
+    if what == "value":
+        p = stable(batched(program, batch))
+    elif what == "gradient":
+        p = value_and_vjp(batched(program, batch), wrt, SEED)
+    else:
+        p = batched(_with_diagonals(program, wrt), batch)
+    return legalise(numeric(p), backend)
+
+
+def _with_diagonals(program: Program, wrt: Sequence[str]) -> Program:
+    gradients = derived(program, wrt)
+    diagonals = tuple(_diagonal(second(program, name)) for name in wrt)
+    return closed_form(replace(program, outputs=(*stable(program).outputs, *gradients.outputs, *diagonals)))
+
+
+def _diagonal(hessian: Program) -> Output:
+    """The entries of a Hessian at twice the same place."""
+    (o,) = hessian.outputs
+    half = len(o.indices) // 2
+    rows, columns = o.indices[:half], o.indices[half:]
+    expr = replace_indices(o.expr, {i: ix(j) for i, j in zip(rows, columns, strict=True)})
+    return Output(f"{o.name}_diagonal", columns, expr)
 
 
 STEPS: dict[str, Callable[[Program], Program]] = {

@@ -140,10 +140,9 @@ def _call(name: str, arity: int) -> str:
     return row.spell["torch"].format(**{a: f"{{{k}}}" for k, a in enumerate(row.args)})
 
 
-def _dtype(first: str | None) -> tuple[str, ...]:
-    if first is None:
-        return ("real = torch.get_default_dtype()", "device = None")
-    return (f"real = {first}.dtype", f"device = {first}.device")
+def _dtype(first: str | None, real: bool) -> tuple[str, ...]:
+    kind = f"real = {first}.dtype" if first and real else "real = torch.get_default_dtype()"
+    return kind, f"device = {first}.device" if first else "device = None"
 
 
 def _cast(val: Val) -> str:
