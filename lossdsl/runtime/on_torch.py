@@ -18,6 +18,7 @@ from lossdsl.ir.expr import ZERO, Index, ix, pw, ref
 from lossdsl.ir.program import Input, Program
 from lossdsl.kinds import Kind
 from lossdsl.passes.batch import BATCH, batched
+from lossdsl.runtime.backends import compile as compile_for
 from lossdsl.runtime.convention import Convention, Layout
 
 KEEP = "~keep"
@@ -64,8 +65,9 @@ def load(text: str, name: str) -> dict[str, Any]:
 class Compiled:
     """A loss on tensors; see ``convention`` for how it is called."""
 
-    def __init__(self, program: Program, wrt: Sequence[str], axes: Mapping[str, int] | None = None, params: Mapping[str, Any] | None = None) -> None:
-        self.program, self.wrt = program, tuple(wrt)
+    def __init__(self, program: Program, wrt: Sequence[str], axes: Mapping[str, int] | None = None, params: Mapping[str, Any] | None = None,
+                 recipe: tuple[Any, ...] | None = None) -> None:
+        self.program, self.wrt, self._recipe = program, tuple(wrt), recipe
         self.axes, self.params = dict(axes or {}), dict(params or {})
         tensors = {k: v for k, v in self.params.items() if isinstance(v, Tensor)}
         numbers = {k: v for k, v in self.params.items() if k not in tensors}
@@ -78,10 +80,10 @@ class Compiled:
     def source(self) -> str:
         return source(self.program, self.wrt)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        from lossdsl.ir import text
-
-        return _revive, (text.program(self.program), self.program.name, self.wrt, self.axes, self.params)
+    def __reduce__(self) -> Any:
+        if self._recipe is None:
+            raise TypeError(f"{self.program.name} was compiled from a bare program, which does not pickle; compile it from a loss")
+        return self._recipe
 
     def __deepcopy__(self, memo: object) -> Compiled:
         return self
@@ -250,12 +252,6 @@ def _flat(x: Tensor, place: Any, layout: Layout) -> Tensor:
     return x if len(layout.batch) == 1 else x.reshape(-1, *place.event)
 
 
-def _revive(text: str, name: str, wrt: tuple[str, ...], axes: dict[str, int], params: dict[str, Any]) -> Compiled:
-    from lossdsl.frontend import load_text
-
-    return Compiled(load_text(text)[name], wrt, axes, params)
-
-
 class LossModule(torch.nn.Module):
     """A loss as a module: ``crit(*inputs)``. Hyper-parameters are buffers, those in ``learn`` parameters."""
 
@@ -272,7 +268,7 @@ class LossModule(torch.nn.Module):
                 self.register_parameter(f"param_{name}", torch.nn.Parameter(tensor))
             else:
                 self.register_buffer(f"param_{name}", tensor)
-        self.compiled = Compiled(program, pipeline.differentiated(program))
+        self.compiled = compile_for(program, "torch", pipeline.differentiated(program), {}, {})
         self.reduction = convention.reduction(reduction)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:

@@ -1,0 +1,58 @@
+"""The backends by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lossdsl.errors import LossError, NotYet, did_you_mean
+from lossdsl.ir import text
+from lossdsl.ir.program import Program
+
+NAMES = ("reference", "numpy", "torch")
+PLANNED = ("c", "triton")
+
+
+def compile(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[str, int], params: Mapping[str, Any]) -> Any:
+    """A callable for a program; it pickles as the program's text."""
+    recipe = revive, (text.program(program), program.name, backend, tuple(wrt), dict(axes), dict(params))
+    match _known(backend):
+        case "reference":
+            from lossdsl.runtime import on_reference
+
+            return on_reference.Compiled(program, wrt, axes, params, recipe)
+        case "torch":
+            from lossdsl.runtime import on_torch
+
+            return on_torch.Compiled(program, wrt, axes, params, recipe)
+    from lossdsl.runtime import on_numpy
+
+    return on_numpy.Compiled(program, wrt, axes, params, recipe)
+
+
+def source(program: Program, backend: str, wrt: Sequence[str]) -> str:
+    """A standalone module of value and gradient, which imports nothing of lossdsl."""
+    match _known(backend):
+        case "torch":
+            from lossdsl.runtime import on_torch
+
+            return on_torch.source(program, wrt)
+        case "numpy":
+            from lossdsl.runtime import on_numpy
+
+            return on_numpy.Compiled(program, wrt).source
+    raise LossError("the reference evaluates a program as it stands and prints no source", hint="backends with a source: numpy, torch")
+
+
+def revive(source: str, name: str, backend: str, wrt: Sequence[str], axes: Mapping[str, int], params: Mapping[str, Any]) -> Any:
+    from lossdsl.frontend import load_text
+
+    return compile(load_text(source)[name], backend, wrt, axes, params)
+
+
+def _known(backend: str) -> str:
+    if backend in PLANNED:
+        raise NotYet(f"the {backend} backend is not there yet", hint=f"backends are {', '.join(NAMES)}")
+    if backend not in NAMES:
+        raise LossError(f"there is no backend {backend!r}", hint=did_you_mean(backend, NAMES) or f"backends are {', '.join(NAMES)}")
+    return backend
