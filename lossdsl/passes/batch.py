@@ -13,7 +13,7 @@ AT = Index(BATCH, BATCH)
 
 
 def batched(program: Program, names: Set[str]) -> Program:
-    """The program over a batch: the named inputs and every output that depends on them get the batch as their first axis."""
+    """The program over a batch: the named inputs, and the outputs if there are any such inputs, get the batch as their first axis."""
     _check_ranges(program, names)
 
     def visit(e: Expr) -> Expr:
@@ -21,16 +21,13 @@ def batched(program: Program, names: Set[str]) -> Program:
 
     roots = rewrite(program.roots, visit)
     inputs = tuple(_leading(i) if i.name in names else i for i in program.inputs)
-    outputs = tuple(_output(o, e) for o, e in zip(program.outputs, roots, strict=True))
+    lead = (AT,) if names else ()
+    outputs = tuple(Output(o.name, (*lead, *o.indices), e) for o, e in zip(program.outputs, roots, strict=True))
     return replace(program, inputs=inputs, outputs=outputs)
 
 
 def _leading(i: Input) -> Input:
     return replace(i, kind=replace(i.kind, axes=((BATCH, BATCH), *i.kind.axes)))
-
-
-def _output(o: Output, e: Expr) -> Output:
-    return replace(o, indices=(AT, *o.indices) if AT in e.free else o.indices, expr=e)
 
 
 def _check_ranges(program: Program, names: Set[str]) -> None:

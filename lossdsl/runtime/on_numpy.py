@@ -1,0 +1,547 @@
+"""Run programs on NumPy arrays: printed source, evaluated in blocks of rows whose intermediates stay in the cache."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossdsl import pipeline
+from lossdsl.codegen.numpy import NUMPY
+from lossdsl.codegen.printer import print_function, with_helpers
+from lossdsl.errors import LossError
+from lossdsl.ir.expr import INF, Expr, neg, num, rewrite
+from lossdsl.ir.program import BATCH, Input, Program
+from lossdsl.runtime.convention import Convention, Layout, Number, Place
+from lossdsl.schedule import schedule
+
+Array = NDArray[Any]
+
+_BLOCK = 64 * 1024  # bytes of one intermediate: some ten of them fit into a second-level cache
+_PLANS = 256  # remembered shapes of calls
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A printed function, its source, and what is needed to run it in blocks.
+
+    ``widths`` are the axes of the intermediates beside the batch; ``rows`` says for each output whether it has a row for each
+    row of the batch.
+    """
+
+    run: Callable[..., Any]
+    source: str
+    widths: tuple[tuple[str, ...], ...]
+    rows: tuple[bool, ...]
+
+    def width(self, sizes: Mapping[str, int]) -> int:
+        """The numbers that the largest intermediate has for each row."""
+        return max((math.prod(sizes.get(a, 1) for a in axes) for axes in self.widths), default=1)
+
+
+def build(program: Program) -> Kernel:
+    """Print and load a legalised program."""
+    scheduled = schedule(program)
+    source = with_helpers(print_function(program, scheduled, NUMPY, "kernel"), NUMPY)
+    space: dict[str, Any] = {}
+    exec(compile(source, f"<lossdsl {program.name}>", "exec"), space)  # our own printed text, never a user's
+    widths = {tuple(str(i.axis) for i in (*s.indices, *s.over) if i.axis != BATCH) for s in scheduled.stages}
+    batched = any(BATCH in i.axes for i in program.inputs)
+    rows = tuple(batched and any(i.axis == BATCH for i in o.indices) for o in program.outputs)
+    return Kernel(space["kernel"], source, tuple(sorted(widths)), rows)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the shapes and dtypes of a call decide: everything but the values."""
+
+    layout: Layout
+    dtype: Any
+    rows: int  # of the flattened batch
+    direct: bool  # the arrays are what the kernels take
+    classes: tuple[tuple[int, int], ...]  # positions of class inputs, with the number of classes
+    ignored: tuple[tuple[int, int], ...]  # positions of class inputs, with the class that is left out
+
+
+@dataclass
+class Call:
+    """One call: prepared arrays with one batch axis, the rows that count, and their weights."""
+
+    plan: Plan
+    arrays: list[Array]
+    given: list[Array]
+    params: dict[str, Number]
+    changed: bool  # the call sets hyper-parameters
+    reduction: str
+    weight: Array | None = None
+    keep: Array | None = None  # rows that are evaluated, None for all
+    outside: Array | None = None  # rows with a class outside its axis, None for none
+    check: bool = False
+
+    @property
+    def rows(self) -> int:
+        return self.plan.rows if self.keep is None else int(np.count_nonzero(self.keep))
+
+
+class Compiled:
+    """A loss on NumPy arrays: call it for the value; ``value_and_grad`` and ``value_grad_hess`` give derivatives too.
+
+    ``wrt`` names what is differentiated, ``axes`` positions of named axes, ``params`` hyper-parameters that are fixed unless a
+    call says otherwise. ``recipe`` is what rebuilds the object when it is unpickled: a function and its arguments.
+    """
+
+    def __init__(self, program: Program, wrt: Sequence[str] = (), axes: Mapping[str, int] | None = None,
+                 params: Mapping[str, Any] | None = None, recipe: tuple[Any, ...] | None = None) -> None:
+        self.program, self.wrt = program, tuple(wrt)
+        self.convention = Convention(program, axes, params)
+        self._recipe = recipe
+        self._settings = (tuple(wrt), dict(axes or {}), dict(params or {}))
+        self._kernels: dict[tuple[str, frozenset[str], bool], Kernel] = {}
+        self._plans: dict[Any, Plan] = {}
+        self._lock = threading.RLock()
+        self._positions = {i.name: k for k, i in enumerate(program.inputs)}
+        self._bound = _specialised(program, self.convention.defaults, self.wrt)
+
+    def __reduce__(self) -> Any:
+        if self._recipe is None:
+            raise TypeError(f"{self.program.name} was compiled from a bare program, which does not pickle; compile it from a loss")
+        return self._recipe
+
+    def __deepcopy__(self, memo: object) -> Compiled:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{self.program.name} compiled for numpy, wrt {', '.join(self.wrt) or 'nothing'}>"
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def source(self) -> str:
+        """The source that computes the value and the gradient for a batch of all inputs."""
+        return self._kernel("gradient" if self.wrt else "value", frozenset(self._positions), False).source
+
+    # -- what a user calls ----------------------------------------------------------------------------------------------
+
+    def __call__(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None,
+                 check: bool = False, **named: Any) -> Any:
+        """The value: a number, or with ``reduction="none"`` one for each sample."""
+        call = self._prepare(inputs, named, reduction, sample_weight, sample_mask, check)
+        (value,) = self._evaluate(call, "value")
+        return value
+
+    def value_and_grad(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None,
+                       check: bool = False, **named: Any) -> tuple[Any, Any]:
+        """The value and its gradient: one array for one name in ``wrt``, else a tuple; of the sum for ``reduction="none"``."""
+        call = self._prepare(inputs, named, reduction, sample_weight, sample_mask, check)
+        value, *grads = self._evaluate(call, "gradient")
+        return value, _one(grads)
+
+    def value_grad_hess(self, /, *inputs: Any, sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
+                        **named: Any) -> tuple[Any, Any, Any]:
+        """For each sample the value, the gradient and the diagonal of the Hessian."""
+        call = self._prepare(inputs, named, "none", sample_weight, sample_mask, check)
+        value, *rest = self._evaluate(call, "hessian")
+        return value, _one(rest[: len(self.wrt)]), _one(rest[len(self.wrt) :])
+
+    # -- preparing a call -----------------------------------------------------------------------------------------------
+
+    def _prepare(self, inputs: Sequence[Any], named: Mapping[str, Any], reduction: str, weight: Any, mask: Any, check: bool) -> Call:
+        if reduction not in ("mean", "sum", "none"):
+            self.convention.reduction(reduction)
+        changed: dict[str, Any] = {}
+        if named or len(inputs) != len(self._positions):
+            inputs, changed = self.convention.bind(inputs, named)
+        params = self.convention.parameters(changed) if changed or not self._bound.complete else self.convention.defaults
+        given = [x if type(x) is np.ndarray else _array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        weak = tuple(type(x) in (int, float) for x in inputs)
+        key = (weak, *[(x.shape, x.dtype) for x in given])
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(given, weak)
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        arrays = given if plan.direct else self._arranged(plan, given)
+        call = Call(plan, arrays, given, params, bool(changed), reduction, check=check)
+        if weight is not None or mask is not None or plan.ignored:
+            self._weigh(call, weight, mask)
+        if check:
+            self._check(call)
+        if plan.classes:
+            self._classes(call)
+        return call
+
+    def _plan(self, given: Sequence[Array], weak: Sequence[bool]) -> Plan:
+        layout = self.convention.layout([x.shape for x in given])
+        dtype = _dtype([x for i, x, w in zip(self.program.inputs, given, weak, strict=True) if i.kind.role == "number" and not w])
+        direct = all(
+            x.dtype == _wanted(i, dtype) and p.order is None and len(p.lead) < 2 and p.lead in ((), layout.batch)
+            for i, x, p in zip(self.program.inputs, given, layout.places, strict=True)
+        )
+        classes, ignored = [], []
+        for k, i in enumerate(self.program.inputs):
+            if i.kind.role == "class":
+                if i.kind.of is not None and i.kind.of in layout.sizes:
+                    classes.append((k, layout.sizes[i.kind.of]))
+                if i.kind.ignore is not None and not i.axes:
+                    ignored.append((k, i.kind.ignore))
+        return Plan(layout, dtype, math.prod(layout.batch), direct, tuple(classes), tuple(ignored))
+
+    def _arranged(self, plan: Plan, given: Sequence[Array]) -> list[Array]:
+        """The arrays as kernels take them: one batch axis, then the declared axes, in the dtype of the computation."""
+        out = []
+        for i, x, p in zip(self.program.inputs, given, plan.layout.places, strict=True):
+            if p.order is not None:
+                x = x.transpose(p.order)
+            if p.lead:
+                if p.lead != plan.layout.batch:
+                    x = np.broadcast_to(x, plan.layout.batch + p.event)
+                x = x.reshape(plan.rows, *p.event)
+            out.append(x.astype(_wanted(i, plan.dtype), copy=False))
+        return out
+
+    def _weigh(self, call: Call, weight: Any, mask: Any) -> None:
+        """Flatten the weight and the mask; rows of weight 0, masked and ignored rows are not evaluated."""
+        plan = call.plan
+        keep: Array = np.ones(plan.layout.batch, bool)
+        if mask is not None:
+            m = np.asarray(mask)
+            if m.dtype != bool and not np.isin(m, (0, 1)).all():
+                raise LossError("sample_mask holds values that are neither 0 nor 1", hint="a mask is of booleans; a weight goes to sample_weight")
+            self.convention.sample("sample_mask", m.shape, plan.layout.batch)
+            keep = keep & m.astype(bool)
+        if weight is not None:
+            w = _weights(weight, plan.dtype)
+            self.convention.sample("sample_weight", w.shape, plan.layout.batch)
+            call.weight = np.broadcast_to(w, plan.layout.batch).reshape(-1)
+            keep = keep & (w != 0)
+        for k, label in plan.ignored:
+            keep = keep & (call.arrays[k].reshape(keep.shape if plan.layout.places[k].lead else ()) != label)
+        if not keep.all():
+            call.keep = keep.reshape(-1)
+
+    def _classes(self, call: Call) -> None:
+        """Find rows with a class outside its axis: their values are NaN."""
+        for k, n in call.plan.classes:
+            y = call.arrays[k]
+            if y.size == 0 or (0 <= y.min() and y.max() < n):
+                continue
+            bad = (y < 0) | (y >= n)
+            ignore = self.program.inputs[k].kind.ignore
+            if ignore is not None:
+                bad &= y != ignore
+            lead = 1 if call.plan.layout.places[k].lead else 0
+            bad = bad.any(axis=tuple(range(lead, bad.ndim)))
+            bad = np.broadcast_to(bad, (call.plan.rows,))
+            call.outside = bad if call.outside is None else call.outside | bad
+
+    # -- evaluating -----------------------------------------------------------------------------------------------------
+
+    def _kernel(self, what: str, batched: frozenset[str], changed: bool) -> Kernel:
+        key = what, batched, changed
+        kernel = self._kernels.get(key)
+        if kernel is None:
+            with self._lock:
+                program = self.program if changed else self._bound.program
+                kernel = self._kernels[key] = build(pipeline.kernel(program, "numpy", what, self.wrt, batched))
+        return kernel
+
+    def _evaluate(self, call: Call, what: str) -> list[Any]:
+        """The value, reduced, and the derivatives, in the shapes and dtypes of their inputs."""
+        plan, layout = call.plan, call.plan.layout
+        if what != "value" and not self.wrt:
+            raise LossError(f"{self.program.name} has no input to differentiate by")
+        flags = layout.batched
+        if what == "hessian" and any(flags):  # a derivative for each sample, also by what all samples share
+            flags = tuple(True if i.name in self.wrt else b for i, b in zip(self.program.inputs, flags, strict=True))
+            call.arrays = [np.broadcast_to(x, (plan.rows, *x.shape)) if f and not p.lead else x
+                           for x, f, p in zip(call.arrays, flags, layout.places, strict=True)]  # fmt: skip
+        kernel = self._kernel(what, frozenset(i.name for i, b in zip(self.program.inputs, flags, strict=True) if b), call.changed)
+        arrays, n = call.arrays, call.rows
+        if call.keep is not None and not any(flags):
+            return self._finish(call, what, self._nothing(call, what))
+        if call.keep is not None:
+            arrays = [x[call.keep] if b else x for x, b in zip(arrays, flags, strict=True)]
+        weight = call.weight if call.weight is None or call.keep is None else call.weight[call.keep]
+        total = n if weight is None else float(weight.sum(dtype=np.float64))
+        seed = None
+        if what == "gradient":
+            seed = self._seed(call, n, weight, total, bool(any(flags)))
+            arrays, flags = [*arrays, seed], (*flags, seed.ndim > 0)
+        params = [plan.dtype.type(call.params[p.name]) for p in (self.program if call.changed else self._bound.program).params]
+        summed = call.reduction != "none" and any(flags) and not (call.keep is not None and what == "hessian")
+        with np.errstate(all="ignore"):
+            outputs = _blocks(kernel, arrays, flags, params, n, layout.sizes, weight, summed)
+            if summed and call.reduction == "mean":
+                outputs[0] = outputs[0] / total if total else math.nan
+        return self._finish(call, what, outputs)
+
+    def _seed(self, call: Call, n: int, weight: Array | None, total: float, batched: bool) -> Array:
+        """What each row's value contributes to the result."""
+        dtype = call.plan.dtype
+        with np.errstate(all="ignore"):
+            scale = 1.0 / np.float64(total) if call.reduction == "mean" and batched else 1.0
+            if not batched:
+                return np.asarray(scale, dtype) if weight is None else np.asarray(weight, dtype).reshape(())
+            return np.full(n, scale, dtype) if weight is None else (weight * scale).astype(dtype)
+
+    def _nothing(self, call: Call, what: str) -> list[Any]:
+        """The outputs of a loss without a batch whose one sample is left out."""
+        zeros = [np.zeros(p.event if p else (), call.plan.dtype) for p in self._wrt_places(call)]
+        value = np.asarray(np.nan if call.reduction == "mean" else 0, call.plan.dtype)
+        return [value, *(zeros * (1 if what == "gradient" else 2) if what != "value" else [])]
+
+    def _wrt_places(self, call: Call) -> list[Place | None]:
+        return [call.plan.layout.places[self._positions[n]] if n in self._positions else None for n in self.wrt]
+
+    def _finish(self, call: Call, what: str, outputs: list[Any]) -> list[Any]:
+        plan = call.plan
+        value = outputs[0]
+        rowwise = call.reduction == "none" and bool(plan.layout.batch)
+        if rowwise:
+            value = self._scatter(call, value)
+            if call.weight is not None:
+                value = np.where(call.weight != 0, value * call.weight, 0).astype(plan.dtype)
+        if call.outside is not None:
+            kept = call.outside if call.keep is None else call.outside & call.keep
+            if rowwise:
+                value[kept] = np.nan
+            elif kept.any():
+                value = math.nan
+        if call.check:
+            self._check_value(call, value)
+        done = [value.reshape(plan.layout.batch) if rowwise else plan.dtype.type(value)]
+        places = self._wrt_places(call) * (2 if what == "hessian" else 1)
+        for name, p, g in zip(self.wrt * 2, places, outputs[1:], strict=False):
+            done.append(self._gradient(call, name, p, g, what == "hessian"))
+        return done
+
+    def _scatter(self, call: Call, rows: Array) -> Array:
+        """Rows at their places in the whole batch; 0 where nothing was evaluated."""
+        if call.keep is None:
+            return rows if rows.flags.writeable else rows.copy()
+        out = np.zeros((len(call.keep), *rows.shape[1:]), rows.dtype)
+        out[call.keep] = rows
+        return out
+
+    def _gradient(self, call: Call, name: str, place: Place | None, g: Any, per_row: bool) -> Any:
+        plan, batch = call.plan, call.plan.layout.batch
+        outside = call.outside
+        rows = bool(batch) and (per_row or (place is not None and bool(place.lead)))
+        if rows:
+            g = self._scatter(call, g)
+            if per_row and call.weight is not None:
+                g = g * call.weight.reshape(-1, *[1] * (g.ndim - 1))
+        if outside is not None:
+            bad = outside if call.keep is None else outside & call.keep
+            if rows:
+                g[bad] = np.nan
+            elif bad.any():
+                g = np.full_like(g, np.nan)
+        if place is None:
+            return g if rows else plan.dtype.type(g)
+        x = call.given[self._positions[name]]
+        if rows:
+            g = g.reshape(batch + place.event)
+            if not per_row and place.lead != batch:
+                g = g.sum(axis=tuple(k for k, n in enumerate(place.lead) if n != batch[k]), keepdims=True)
+        if place.order is not None and g.ndim == len(place.order):
+            g = g.transpose(np.argsort(place.order))
+        real = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        return g.astype(real, copy=False) if g.ndim else real.type(g)
+
+    # -- checks ---------------------------------------------------------------------------------------------------------
+
+    def _check(self, call: Call) -> None:
+        """Refuse values outside an input's domain; what is not evaluated is not looked at."""
+        keep = call.keep
+        for k, (i, p) in enumerate(zip(self.program.inputs, call.plan.layout.places, strict=True)):
+            x = call.arrays[k]
+            bad = _outside(i, x, call.plan.layout.sizes)
+            if keep is not None:
+                bad = bad & (keep.reshape(-1, *[1] * (x.ndim - 1)) if p.lead else keep.any())
+            if bad.any():
+                at = tuple(int(j) for j in np.argwhere(bad)[0])
+                self._complain(i, call, p, at, x[at])
+        if call.reduction == "mean" and call.plan.layout.batch and call.rows == 0:
+            raise LossError(f"the mean of {self.program.name} over no samples has no value")
+
+    def _complain(self, i: Input, call: Call, p: Place, at: tuple[int, ...], value: Any) -> None:
+        """Name the entry as the caller sees it: in the shape that was given."""
+        where = at
+        if p.lead:
+            row = np.unravel_index(at[0], call.plan.layout.batch)
+            where = (*(int(a) if n != 1 else 0 for a, n in zip(row, p.lead, strict=True)), *at[1:])
+        if p.order is not None:
+            where = tuple(where[p.order.index(d)] for d in range(len(where)))
+        place = f" at {where}" if where else ""
+        what = _domain(i, call.plan.layout.sizes)
+        message = f"input {i.name!r} of {self.program.name} is {value}{place}, {what}"
+        if i.kind.name == "prob" and i.kind.interval is None and value in (0, 1):
+            warnings.warn(message, stacklevel=5)
+        else:
+            raise LossError(message)
+
+    def _check_value(self, call: Call, value: Any) -> None:
+        if np.isnan(value).any():
+            bad = np.argwhere(np.isnan(np.reshape(value, call.plan.layout.batch if np.ndim(value) else ())))
+            at = f" at {tuple(int(j) for j in bad[0])}" if np.ndim(value) else ""
+            hint = "a mean, maximum or minimum over nothing, or a function outside its domain"
+            raise LossError(f"the value of {self.program.name} is NaN{at}", hint=hint)
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def _one(grads: Sequence[Any]) -> Any:
+    return grads[0] if len(grads) == 1 else tuple(grads)
+
+
+def _array(i: Input, x: Any) -> Array:
+    """Anything array-like as an array of numbers."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise LossError(f"input {i.name!r} is a masked array", hint="give its data, and sample_mask")
+    try:
+        a = np.asarray(x)
+    except (ValueError, TypeError) as e:
+        raise LossError(f"input {i.name!r} cannot be read as an array: {e}") from None
+    if a.dtype.kind == "O" and a.size:
+        try:
+            a = a.astype(np.float64)
+        except (ValueError, TypeError):
+            raise LossError(f"input {i.name!r} holds values that are no numbers", hint="give an array of numbers") from None
+    return a
+
+
+def _dtype(numbers: Sequence[Array]) -> np.dtype[Any]:
+    """The dtype of the computation: that of the floats among the inputs, single for half precision, double if there are none."""
+    floats = [x.dtype for x in numbers if x.dtype.kind == "f"]
+    if not floats:
+        return np.dtype(np.float64)
+    return np.dtype(np.float32) if np.result_type(*floats).itemsize <= 4 else np.dtype(np.float64)
+
+
+def _wanted(i: Input, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return {"number": dtype, "condition": np.dtype(bool)}.get(i.kind.role, np.dtype(np.intp))
+
+
+def _weights(weight: Any, dtype: np.dtype[Any]) -> Array:
+    w = np.asarray(weight)
+    if w.dtype.kind not in "fiub":
+        raise LossError("sample_weight holds values that are no numbers")
+    if not (w >= 0).all() or not np.isfinite(w).all():
+        bad = np.argwhere(~((w >= 0) & np.isfinite(w)))[0]
+        raise LossError(f"sample_weight is {w[tuple(bad)]} at {tuple(int(j) for j in bad)}", hint="weights are finite and 0 or above")
+    return w.astype(dtype)
+
+
+def _outside(i: Input, x: Array, sizes: Mapping[str, int]) -> Array:
+    """Where an array leaves its input's domain."""
+    kind = i.kind
+    with np.errstate(invalid="ignore"):
+        if kind.role == "condition":
+            return np.zeros(x.shape, bool)
+        if kind.role == "class":
+            bad: Array = (x < 0) | (x >= sizes.get(str(kind.of), np.iinfo(np.intp).max))
+            return bad if kind.ignore is None else bad & (x != kind.ignore)
+        if kind.role == "label":
+            return np.zeros(x.shape, bool)
+        d = kind.domain
+        low = x > float(d.low) if d.low_open else x >= float(d.low)
+        high = x < float(d.high) if d.high_open else x <= float(d.high)
+        bad = ~(low & high)
+        if kind.integer:
+            bad = bad | (x != np.floor(x)) | ((x == 0) if kind.name == "sign" else False)
+        if kind.name == "simplex" and not bad.any():
+            axis = x.ndim - len(i.axes) + i.axes.index(str(kind.of))
+            off = np.abs(x.sum(axis=axis, keepdims=True) - 1) > 64 * np.finfo(x.dtype).eps ** 0.5 / 64
+            bad = bad | off
+        return bad
+
+
+def _domain(i: Input, sizes: Mapping[str, int]) -> str:
+    if i.kind.role == "class":
+        return f"and its classes are 0 to {sizes[str(i.kind.of)] - 1}" if i.kind.of in sizes else "and classes are counted from 0"
+    if i.kind.name == "simplex":
+        return f"and along {i.kind.of} the entries are nonnegative and sum to 1"
+    if i.kind.integer:
+        return f"and it is {i.kind.name}: {i.kind.row.doc}"
+    return f"outside {i.domain} ({i.kind.name})"
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A program with its known hyper-parameters as numbers, and whether all are known."""
+
+    program: Program
+    complete: bool
+
+
+def _specialised(program: Program, values: Mapping[str, Number], wrt: Sequence[str]) -> Bound:
+    fixed = {name: _number(v) for name, v in values.items() if name not in wrt}
+
+    def visit(e: Expr) -> Expr:
+        return fixed.get(e.data, e) if e.op == "ref" and not e.args else e
+
+    names = {i.name for i in program.inputs}
+    fixed = {name: e for name, e in fixed.items() if name not in names}
+    params = tuple(p for p in program.params if p.name not in fixed)
+    bound = replace(program.with_roots(rewrite(program.roots, visit)), params=params, requires=())
+    return Bound(bound, len(values) == len(program.params))
+
+
+def _number(value: Number) -> Expr:
+    if isinstance(value, float) and math.isinf(value):
+        return INF if value > 0 else neg(INF)
+    return num(str(value) if isinstance(value, float) else value)
+
+
+def _blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params: Sequence[Any], n: int, sizes: Mapping[str, int],
+            weight: Array | None, summed: bool) -> list[Any]:  # fmt: skip
+    """Run a kernel, over blocks of rows if there are many; ``summed`` gives the weighted sum of the first output.
+
+    What has no row for each row of the batch is a sum over it, and blocks add up.
+    """
+    item = max((x.dtype.itemsize for x in arrays if x.dtype.kind == "f"), default=8)
+    rows = max(1, _BLOCK // (kernel.width(sizes) * item)) if any(flags) else n
+    if n <= 2 * rows or not any(flags):
+        out = kernel.run(*arrays, *params)
+        outputs = list(out) if isinstance(out, tuple) else [out]
+        if summed:
+            outputs[0] = _sum(outputs[0], weight)
+        return outputs
+    whole: list[Any] = []
+    sums: list[float] = []
+    for start in range(0, n, rows):
+        at = slice(start, start + rows)
+        out = kernel.run(*[x[at] if b else x for x, b in zip(arrays, flags, strict=True)], *params)
+        parts = out if isinstance(out, tuple) else (out,)
+        if not whole:
+            whole = [np.empty((n, *p.shape[1:]), p.dtype) if r else 0 for p, r in zip(parts, kernel.rows, strict=True)]
+        first = 0
+        if summed:
+            sums.append(float(_sum(parts[0], None if weight is None else weight[at])))
+            first = 1
+        for k in range(first, len(parts)):
+            if kernel.rows[k]:
+                whole[k][at] = parts[k]
+            else:
+                whole[k] = whole[k] + parts[k]
+    if summed:
+        whole[0] = math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
+    return whole
+
+
+def _sum(rows: Array, weight: Array | None) -> Any:
+    return rows.sum() if weight is None else (rows * weight).sum()
