@@ -29,8 +29,8 @@ class Row:
     ``curvature``   in all arguments together, over the domain: ``convex``, ``concave``, ``affine`` or None
     ``lipschitz``   per argument, the least constant that holds whatever the others are, as exact text; None if there is none
                     or it has no closed form
-    ``spell``       backend -> template; ``{f}`` in C is the suffix of the precision. A backend without a spelling, or with a
-                    worse one, uses ``safe``
+    ``spell``       backend -> template, a printer puts brackets where an argument needs them; ``{f}`` in C is the suffix of the
+                    precision. A backend without a spelling uses ``safe``
     ``safe``        numerically good text for backends; if None, ``meaning`` is good as it stands
     ``rules``       rewrites ``lhs -> rhs`` that hold everywhere
     ``integer``     names of the arguments that are whole numbers
