@@ -89,6 +89,9 @@ class Call:
         return self.plan.rows if self.keep is None else int(np.count_nonzero(self.keep))
 
 
+Quick = Callable[[list[Array]], Sequence[Any] | None]
+
+
 class Compiled:
     """A loss on NumPy arrays: call it for the value; ``value_and_grad`` and ``value_grad_hess`` give derivatives too.
 
@@ -104,6 +107,7 @@ class Compiled:
         self._settings = (tuple(wrt), dict(axes or {}), dict(params or {}))
         self._kernels: dict[tuple[str, frozenset[str], bool], Kernel] = {}
         self._plans: dict[Any, Plan] = {}
+        self._quicks: dict[Any, Quick | None] = {}
         self._lock = threading.RLock()
         self._positions = {i.name: k for k, i in enumerate(program.inputs)}
         self._bound = _specialised(program, self.convention.defaults, self.wrt)
@@ -133,6 +137,10 @@ class Compiled:
     def __call__(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None,
                  check: bool = False, **named: Any) -> Any:
         """The value: a number, or with ``reduction="none"`` one for each sample."""
+        if sample_weight is None and sample_mask is None and not check and not named:
+            quick, arrays = self._quick(inputs, "value", reduction)
+            if quick is not None and (result := quick(arrays)) is not None:
+                return result[0]
         call = self._prepare(inputs, named, reduction, sample_weight, sample_mask, check)
         (value,) = self._evaluate(call, "value")
         return value
@@ -140,6 +148,10 @@ class Compiled:
     def value_and_grad(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None,
                        check: bool = False, **named: Any) -> tuple[Any, Any]:
         """The value and its gradient: one array for one name in ``wrt``, else a tuple; of the sum for ``reduction="none"``."""
+        if sample_weight is None and sample_mask is None and not check and not named:
+            quick, arrays = self._quick(inputs, "gradient", reduction)
+            if quick is not None and (result := quick(arrays)) is not None:
+                return result[0], _one(result[1:])
         call = self._prepare(inputs, named, reduction, sample_weight, sample_mask, check)
         value, *grads = self._evaluate(call, "gradient")
         return value, _one(grads)
@@ -150,6 +162,62 @@ class Compiled:
         call = self._prepare(inputs, named, "none", sample_weight, sample_mask, check)
         value, *rest = self._evaluate(call, "hessian")
         return value, _one(rest[: len(self.wrt)]), _one(rest[len(self.wrt) :])
+
+    # -- the short way of small plain calls -------------------------------------------------------------------------------
+
+    def _quick(self, inputs: Sequence[Any], what: str, reduction: str) -> tuple[Quick | None, list[Array]]:
+        """For a call of arrays as kernels take them, without options, whose shapes were seen before: what runs it at once."""
+        if len(inputs) != len(self._positions):
+            return None, []
+        arrays = [x if type(x) is np.ndarray else _array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        key = what, reduction, *[(x.shape, x.dtype, type(y) in (int, float)) for x, y in zip(arrays, inputs, strict=True)]
+        try:
+            return self._quicks[key], arrays
+        except KeyError:
+            pass
+        call = self._prepare(inputs, {}, reduction, None, None, False)
+        if len(self._quicks) >= _PLANS:
+            self._quicks.clear()
+        self._quicks[key] = quick = self._shortcut(call, what)
+        return quick, arrays
+
+    def _shortcut(self, call: Call, what: str) -> Quick | None:
+        plan, layout = call.plan, call.plan.layout
+        places = self._wrt_places(call)
+        plain = plan.direct and not plan.ignored and plan.rows and all(p and p.lead == layout.batch for p in places)
+        if not plain or (what == "gradient" and not self.wrt):
+            return None
+        names = frozenset(i.name for i, b in zip(self.program.inputs, layout.batched, strict=True) if b)
+        kernel = self._kernel(what, names, False)
+        if names and plan.rows > 2 * _rows(kernel, layout.sizes, plan.dtype.itemsize):
+            return None
+        extra = [plan.dtype.type(call.params[p.name]) for p in self._bound.program.params]
+        if what == "gradient":
+            extra.insert(0, self._seed(call, plan.rows, None, float(plan.rows), bool(names)))
+        run, real, classes, mean = kernel.run, plan.dtype.type, plan.classes, float(plan.rows) if call.reduction == "mean" else 1.0
+        summed = bool(names) and call.reduction != "none"
+        scalar = not names
+
+        def quick(arrays: list[Array]) -> Sequence[Any] | None:
+            for k, n in classes:
+                y = arrays[k]
+                if y.size and (y.min() < 0 or y.max() >= n):
+                    return None
+            with np.errstate(all="ignore"):
+                out = run(*arrays, *extra)
+                outputs = list(out) if isinstance(out, tuple) else [out]
+                if summed:
+                    outputs[0] = real(np.add.reduce(outputs[0]) / mean)
+            first = int(summed)
+            for j in range(first, len(outputs)):
+                x = outputs[j]
+                if scalar and not x.ndim:
+                    outputs[j] = real(x)
+                elif x.base is not None or any(x is y for y in (*arrays, *extra)):
+                    outputs[j] = x.copy()
+            return outputs
+
+        return quick
 
     # -- preparing a call -----------------------------------------------------------------------------------------------
 
@@ -327,7 +395,7 @@ class Compiled:
     def _scatter(self, call: Call, rows: Array) -> Array:
         """Rows at their places in the whole batch; 0 where nothing was evaluated."""
         if call.keep is None:
-            return rows if rows.flags.writeable else rows.copy()
+            return rows
         out = np.zeros((len(call.keep), *rows.shape[1:]), rows.dtype)
         out[call.keep] = rows
         return out
@@ -514,13 +582,13 @@ def _blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params
     What has no row for each row of the batch is a sum over it, and blocks add up.
     """
     item = max((x.dtype.itemsize for x in arrays if x.dtype.kind == "f"), default=8)
-    rows = max(1, _BLOCK // (kernel.width(sizes) * item)) if any(flags) else n
+    rows = _rows(kernel, sizes, item) if any(flags) else n
     if n <= 2 * rows or not any(flags):
         out = kernel.run(*arrays, *params)
         outputs = list(out) if isinstance(out, tuple) else [out]
         if summed:
             outputs[0] = _sum(outputs[0], weight)
-        return outputs
+        return [_own(x, arrays) for x in outputs]
     whole: list[Any] = []
     sums: list[float] = []
     for start in range(0, n, rows):
@@ -541,6 +609,16 @@ def _blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params
     if summed:
         whole[0] = math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
     return whole
+
+
+def _rows(kernel: Kernel, sizes: Mapping[str, int], item: int) -> int:
+    """The rows of one block."""
+    return max(1, _BLOCK // (kernel.width(sizes) * item))
+
+
+def _own(x: Any, arrays: Sequence[Any]) -> Any:
+    """An output that is no view of an input."""
+    return x.copy() if isinstance(x, np.ndarray) and (x.base is not None or any(x is y for y in arrays)) else x
 
 
 def _sum(rows: Array, weight: Array | None) -> Any:
