@@ -74,17 +74,41 @@ def norm(x, axis):
     return np.where(safe, np.sqrt(square), scaled)
 ''',
     "pick": '''
-def pick(x, *index):
-    """Entries of x at integer positions along its leading axes; NaN where one is out of range."""
-    index = np.broadcast_arrays(*index)
-    inside = [(0 <= i) & (i < n) for i, n in zip(index, x.shape)]
-    ok = inside[0] if len(inside) == 1 else np.logical_and.reduce(inside)
+def pick(x, index, *computed):
+    """Entries of x at integer positions along its leading axes; NaN where a computed one is out of range."""
+    ok = inside(x, index, computed)
     if ok.all():
-        return x[tuple(i.astype(np.intp, copy=False) for i in index)]
+        return x[index]
+    index = np.broadcast_arrays(*index)
+    ok = np.broadcast_to(ok, index[0].shape)
     real = x.dtype if x.dtype.kind == "f" else np.float64
     out = np.full(ok.shape + x.shape[len(index):], np.nan, real)
     out[ok] = x[tuple(i[ok].astype(np.intp) for i in index)]
     return out
+''',
+    "add_at": '''
+def add_at(x, index, computed, value):
+    """x with a value added at one entry of each row, where it has that entry. x is changed."""
+    ok = inside(x, index, (computed,))
+    if ok.all():
+        x[index] += value
+    else:
+        *index, ok, value = np.broadcast_arrays(*index, ok, value)
+        x[tuple(i[ok].astype(np.intp) for i in index)] += value[ok]
+    return x
+''',
+    "as_index": '''
+def as_index(x):
+    """Numbers as positions; -1, which lies outside of every axis, for those that are not whole."""
+    return np.where(np.abs(x) < 2**31, np.where(x == np.floor(x), x, -1), -1).astype(np.intp)
+''',
+    "inside": '''
+def inside(x, index, computed):
+    """Where the computed positions lie inside their axes."""
+    ok = np.True_
+    for k in computed:
+        ok = ok & (index[k] >= 0) & (index[k] < x.shape[k])
+    return ok
 ''',
     "shift": '''
 def shift(x, axis, step):
@@ -119,9 +143,12 @@ def scatter(shape, index, values, where=None):
 }
 
 
+_OWN = {"square": "np.square({0})"}
+
+
 def _call(name: str, arity: int) -> str:
-    if name == "square":
-        return "np.square({0})"
+    if name in _OWN:
+        return _OWN[name]
     row = FUNCTIONS[name]
     return row.spell["numpy"].format(**{a: f"{{{k}}}" for k, a in enumerate(row.args)})
 
@@ -140,6 +167,18 @@ def _where(c: Val, a: str, b: str, kind: str) -> str:
 
 def _arange(lo: str, hi: str | None) -> str:
     return f"np.arange({lo})" if hi is None else f"np.arange({lo}, {hi})"
+
+
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _pick(x: str, at: Sequence[str], computed: Sequence[int]) -> str:
+    return f"pick({x}, {_tuple(at)}, {', '.join(map(str, computed))})"
+
+
+def _add_at(x: str, at: Sequence[str], computed: int, value: str) -> str:
+    return f"add_at({x}, {_tuple(at)}, {computed}, {value})"
 
 
 _REDUCE = {"max": "largest", "min": "smallest", "argmax": "first_largest", "argmin": "first_smallest", "norm": "norm"}
@@ -163,7 +202,7 @@ def _transpose(x: str, order: Sequence[int]) -> str:
 
 
 def _expand(x: str, shape: Sequence[str]) -> str:
-    return f"np.broadcast_to({x}, ({', '.join(shape)},))" if shape else x
+    return f"np.broadcast_to({x}, {_tuple(shape)})" if shape else x
 
 
 def _einsum(spec: str, arrays: Sequence[str]) -> str:
@@ -189,5 +228,8 @@ NUMPY = Backend(
     expand=_expand,
     contraction=_einsum,
     finite=lambda x: f"np.isfinite({x}).all()",
+    bounds={"max": "{0}.clip({1}, np.inf)", "min": "{0}.clip(-np.inf, {1})"},
+    pick=_pick,
+    add_at=_add_at,
     int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
 )

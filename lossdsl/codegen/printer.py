@@ -7,13 +7,13 @@ right-hand sides are one variable. What a guard leaves out is selected away, nev
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.codegen.names import Names
 from lossdsl.errors import LossError, NotYet
-from lossdsl.ir.expr import ONE, Axis, Expr, Index, Range, branches, postorder
+from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, postorder
 from lossdsl.ir.program import Program
 from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, targets
 
@@ -42,7 +42,9 @@ class Backend:
     """How a library spells what the printer needs; see ``numpy.py`` for what each entry gives.
 
     In a template of ``calls``, ``{0}``, ``{1}``, .. are the arguments; ``helpers`` are functions that the source defines if it
-    uses them. ``numbers`` names the functions that take Python numbers beside arrays (None: all do).
+    uses them. ``numbers`` names the functions that take Python numbers beside arrays (None: all do). ``bounds`` spells ``max``
+    and ``min`` of an array and a number where that is another form. ``add_at``, where there is one, adds to one entry of each row
+    of a new array, in place.
     """
 
     name: str
@@ -64,6 +66,9 @@ class Backend:
     finite: Callable[[str], str] | None
     int_: Callable[[str], str]
     numbers: frozenset[str] | None = None
+    bounds: Mapping[str, str] = field(default_factory=dict)
+    pick: Callable[[str, Sequence[str], Sequence[int]], str] = field(default=lambda x, at, computed: f"pick({', '.join((x, *at))})")
+    add_at: Callable[[str, Sequence[str], int, str], str] | None = None
     shift: Callable[[str, int, int], str] = field(default=lambda x, axis, step: f"shift({x}, {axis}, {step})")
 
 
@@ -238,14 +243,53 @@ class _Printer:
         for e in nodes:
             for a in e.args:
                 uses[a] = uses.get(a, 0) + 1
+        entries = self._entries(nodes, uses) if self.backend.add_at else {}
+        folded = {x for _, term, _, _ in entries.values() for x in (term, term.args[-2 if term.op == "pw" else 0]) if uses[x] == 1}
         for e in nodes:
-            if e in self.vals or e.op == "ix":
+            if e in self.vals or e.op == "ix" or e in folded:
                 continue
-            val = self._node(e)
+            val = self._entry(e, *entries[e]) if e in entries else self._node(e)
             if e is not root and not self._simple(val) and (uses[e] > 1 or len(val.text) > _WIDTH):
                 val = self._bind(val, hint(e))
             self.vals[e] = val
         return self._of(root)
+
+    def _entries(self, nodes: Sequence[Expr], uses: Mapping[Expr, int]) -> dict[Expr, tuple[Expr, Expr, Index, Expr]]:
+        """Sums of an array and a term that is 0 but at one place of an axis: the array, the term, the axis' index, the place."""
+        out = {}
+        for e in nodes:
+            if e.op not in ("add", "sub"):
+                continue
+            a, b = e.args
+            for whole, term in ((a, b), (b, a)) if e.op == "add" else ((a, b),):
+                found = _one_entry(term)
+                if found and uses[term] == 1 and term is not whole and term.free <= whole.free and self._whole(found[1]):
+                    out[e] = whole, term, *found
+                    break
+        return out
+
+    def _whole(self, e: Expr) -> bool:
+        """Whether an expression is an array of integers."""
+        return all(
+            x.op in ("ix", "size", "add", "sub", "neg", "mul")
+            or (x.op == "num" and x.data.denominator == 1)
+            or (x.op == "ref" and self._array(x).type == "int")
+            for x in postorder([e])
+        )
+
+    def _entry(self, e: Expr, whole: Expr, term: Expr, i: Index, place: Expr) -> Val:
+        """The sum by adding to one entry of each row, in place if the array is new."""
+        assert self.backend.add_at is not None
+        x = self._lifted([self._real(self._of(whole))])[0]
+        new = whole.op in ("add", "sub", "mul", "div", "pow", "neg") or (whole.op == "call" and whole.data != "stop")
+        array = x.text if new and not self._simple(x) else f"{x.atom()}.copy()"
+        value = self._real(self._of(term.args[0])) if term.op == "pw" else literal(Fraction(1))
+        rows = tuple(d for d in x.dims if d != i)
+        text = self._at(value, rows)
+        if e.op == "sub":
+            text = text[1:] if value.text.startswith("-") and value.prec == UNARY and text == value.text else f"-{self._at(value, rows, UNARY)}"
+        index = [self._at(self._of(place) if d == i else self._arange(d), rows) for d in x.dims]
+        return Val(self.backend.add_at(array, index, x.dims.index(i), text), ATOM, x.dims, "real")
 
     def _of(self, e: Expr) -> Val:
         return self._arange(e.data) if e.op == "ix" else self.vals[e]
@@ -342,6 +386,9 @@ class _Printer:
             args = [self._lifted([a])[0] for a in args]
         dims = self._dims(*(a.dims for a in args))
         template = self.backend.call(e.data, len(args))
+        if e.data in self.backend.bounds and dims and not (args[0].dims and args[1].dims):
+            template = self.backend.bounds[e.data]
+            args.sort(key=lambda a: not a.dims)
         texts = [self._at(a, dims, _needed(template, k)) for k, a in enumerate(args)]
         return Val(template.format(*texts), ATOM if _closed(template) else LOOSE, dims, "real")
 
@@ -401,9 +448,14 @@ class _Printer:
         rest = [k for k in range(len(e.args)) if k not in computed]
         array = base.text if computed == list(range(len(computed))) else self.backend.transpose(base.text, computed + rest)
         dims = self._dims(*(e.args[k].free for k in computed))
-        at = [self._at(self._of(e.args[k]), dims) for k in computed]
+        at = [self._position(self._of(e.args[k]), dims) for k in computed]
         kept = tuple(e.args[k].data for k in rest)
-        return self._sorted(Val(f"pick({', '.join([array, *at])})", ATOM, (*dims, *kept), base.type))
+        loose = [k for k, c in enumerate(computed) if e.args[c].op != "ix"]
+        return self._sorted(Val(self.backend.pick(array, at, loose), ATOM, (*dims, *kept), base.type))
+
+    def _position(self, val: Val, dims: tuple[Index, ...]) -> str:
+        text = self._at(val, dims)
+        return text if val.type == "int" or "as_index" not in self.backend.helpers else f"as_index({text})"
 
     # -- reductions ---------------------------------------------------------------------------------------------------
 
@@ -572,6 +624,21 @@ class _Printer:
         letters = {i: "abcdefghijklmnopqrstuvwxyz"[k] for k, i in enumerate(self._dims(*(a.dims for a in arrays)))}
         spec = ",".join("".join(letters[i] for i in a.dims) for a in arrays) + "->" + "".join(letters[i] for i in dims)
         return Val(self.backend.contraction(spec, [a.text for a in arrays]), ATOM, dims, "real")
+
+
+def _one_entry(e: Expr) -> tuple[Index, Expr] | None:
+    """The index and its value for a term that is 0 but where ``index == value``."""
+    if e.op == "pw" and len(e.args) == 3 and e.args[2] is ZERO:
+        value, condition = e.args[:2]
+    elif e.op == "iverson":
+        value, condition = ONE, e.args[0]
+    else:
+        return None
+    if condition.op == "cmp" and condition.data == "==":
+        for a, b in (condition.args, condition.args[::-1]):
+            if a.op == "ix" and a.data not in b.free and a.data not in value.free:
+                return a.data, b
+    return None
 
 
 def _shift(e: Expr, axis: Axis) -> tuple[Index, int] | None:

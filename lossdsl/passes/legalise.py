@@ -40,6 +40,8 @@ def legalise(program: Program, backend: str) -> Program:
             return _scaled_norm(e)
         if e.op == "call" and e.data == "exp":
             return _exp(e, exponentials)
+        if e.op == "mul":
+            return _scaled(e, frozenset(total for _, total in exponentials.values()))
         return e
 
     def rows_of(e: Expr) -> Expr:
@@ -204,6 +206,14 @@ def _exp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
         args[k] = new
         new = add(*args) if node.op == "add" else sub(*args) if node.op == "sub" else neg(*args)
     return div(call("exp", new), total)
+
+
+def _scaled(e: Expr, totals: frozenset[Expr]) -> Expr:
+    """``a*(x/total)`` as ``x*(a/total)`` if a has fewer axes than x; a total is 1 or more, so nothing overflows."""
+    for a, b in (e.args, e.args[::-1]):
+        if b.op == "div" and b.args[1] in totals and a.free < b.free and b.args[1].free < b.free:
+            return mul(b.args[0], div(a, b.args[1]))
+    return e
 
 
 def _subtracted(arg: Expr, known: dict[Expr, tuple[Expr, Expr]], path: list[tuple[Expr, int]]) -> Expr | None:
