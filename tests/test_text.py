@@ -112,13 +112,35 @@ SPELLINGS = [
     # piecewise
     (pw([(A, cmp("<", A, B)), (B, cmp("<", B, C))], C), "piecewise(a if a < b, b if b < c, c otherwise)"),
     (pw([(A, cmp("<", A, B))], NAN), "piecewise(a if a < b)"),
+    # products with conditions and logarithms, which the language reads together with the other factors
+    (pw([(mul(A, B), cmp("<", A, B))], ZERO), "(a < b)*a*b"),
+    (pw([(A, cmp("<", A, B))], ZERO), "(a < b)*a"),
+    (pw([(div(ONE, A), cmp("<", A, B))], ZERO), "(a < b)/a"),
+    (pw([(ONE, cmp("<", A, B))], ZERO), "piecewise(1 if a < b, 0 otherwise)"),
+    (mul(C, pw([(A, cmp("<", A, B))], ZERO)), "c*piecewise(a if a < b, 0 otherwise)"),
+    (neg(pw([(A, cmp("<", A, B))], ZERO)), "-piecewise(a if a < b, 0 otherwise)"),
+    (neg(iverson(cmp("<", A, B))), "-(a < b)"),
+    (mul(C, iverson(cmp("<", A, B))), "c*((a < b) + 0)"),
+    (call("xlogy", A, B), "a*log(b)"),
+    (call("xlogy", TWO, B), "xlogy(2, b)"),
+    (call("xlogdiv", A, B, C), "a*log(b/c)"),
+    (call("xlogy", A, div(B, C)), "xlogy(a, b/c)"),
+    (call("xlogy", A, div(B, TWO)), "a*log(b/2)"),
+    (div(call("xlogy", A, B), C), "a*log(b)/c"),
+    (mul(call("xlogy", A, B), C), "xlogy(a, b)*c"),
+    (mul(A, call("log", B)), "a*(log(b) + 0)"),
+    (mul(TWO, call("log", B)), "2*log(b)"),
+    (mul(mul(TWO, call("log", B)), A), "(2*log(b) + 0)*a"),
+    (div(call("log", B), A), "log(b)/a"),
+    (mul(div(call("log", B), A), C), "(log(b)/a + 0)*c"),
+    (mul(add(ONE, call("log", B)), C), "(1 + log(b))*c"),
     # reductions and the names of their indices
     (red("sum", [I1], x(I1)), "sum[n](x)"),
     (red("max", [I1], x(I1), POSITIVE_X), "max[n | x > 0](x)"),
     (red("sum", [I1, I2], mul(x(I1), x(I2))), "sum[i, j in n](x[i]*x[j])"),
     (red("sum", [I1], red("max", [I2], sub(x(I1), x(I2)), cmp("!=", ix(I1), ix(I2)))), "sum[i in n](max[j in n | i != j](x[i] - x[j]))"),
     (red("sum", [I1], sub(x(I1), red("max", [I2], x(I2)))), "sum[n](x - max[n](x))"),
-    (red("sum", [K1], mul(over("s", K1), iverson(cmp("==", ix(K1), ix(K))))), "sum[i in k](s[i]*(i == k))"),
+    (red("sum", [K1], pw([(over("s", K1), cmp("==", ix(K1), ix(K)))], ZERO)), "sum[i in k]((i == k)*s[i])"),
     (red("sum", [I1, K1], over("m", I1, K1)), "sum[n, k](m)"),
     (red("sum", [I1], ref("x", [add(ix(I1), ONE)]), cmp("<", add(ix(I1), ONE), size("n"))), "sum[n | n + 1 < size(n)](x[n + 1])"),
     (red("sum", [R1], pow_(ix(R1), TWO)), "sum[i in 0..bins](i^2)"),
@@ -194,8 +216,8 @@ def test_program() -> None:
 def test_array_program() -> None:
     gradient = sub(softmax_at(ix(K)), iverson(cmp("==", ix(K), LABEL.element)))
     assert text.program(array("g", (S, LABEL), (K,), gradient)) == "g[k](s: logit[k], y: class(k)) = softmax[k](s) - (k == y)"
-    hessian = sub(mul(softmax_at(ix(J)), iverson(cmp("==", ix(J), ix(K)))), mul(softmax_at(ix(J)), softmax_at(ix(K))))
-    expected = "h[j in k, k](s: logit[k]) = softmax[k](s)[j]*(j == k) - softmax[k](s)[j]*softmax[k](s)"
+    hessian = sub(pw([(softmax_at(ix(J)), cmp("==", ix(J), ix(K)))], ZERO), mul(softmax_at(ix(J)), softmax_at(ix(K))))
+    expected = "h[j in k, k](s: logit[k]) = (j == k)*softmax[k](s)[j] - softmax[k](s)[j]*softmax[k](s)"
     assert text.program(array("h", (S,), (J, K), hessian)) == expected
 
 

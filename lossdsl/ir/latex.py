@@ -44,7 +44,7 @@ def latex(p: Program) -> str:
 
 def _equations(p: Program, output: Output) -> list[tuple[str, str]]:
     (shown,) = sugar([output.expr])
-    writer = _Writer([shown], Names(p.inputs), Scope({}, reserved(p)))
+    writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)))
     own = [(i, writer.scope.name(i)) for i in output.indices]
     arguments = ", ".join(symbol(i.name) for i in p.inputs)
     if p.params:

@@ -47,7 +47,7 @@ from lossdsl.ir.expr import (
     size,
     substitute,
 )  # fmt: skip
-from lossdsl.ir.program import Input, Program
+from lossdsl.ir.program import Input, Param, Program
 
 DEFAULTED = ("max", "min", "mean", "logsumexp", "argmax", "argmin")
 RISING, FALLING = ("<", "<="), (">", ">=")
@@ -373,7 +373,7 @@ def _axis_word(index: Index) -> str:
 class Names:
     """Gives indices readable names: an axis' own where no other index over it is about, else i, j, ..."""
 
-    def __init__(self, inputs: Sequence[Input]) -> None:
+    def __init__(self, inputs: Sequence[Input | Param]) -> None:
         self.inputs = {i.name: i for i in inputs}
         self.standing: dict[str, list[str]] = {}
         for i in inputs:
@@ -414,12 +414,10 @@ class Names:
             if e.op == "ref" and e.data in self.inputs:
                 votes.update(own for a, (_, own) in zip(e.args, self.axes(e), strict=True) if a.op == "ix" and a.data == b)
             stack += [a for a in e.args if b in a.free]
-        names = [n for n in self.own(b.axis) if n not in used]
-        if alone and isinstance(b.axis, str) and b.axis in names:
-            return b.axis
-        if len(self.own(b.axis)) > 1:
-            return max((n for n in names if votes[n]), key=lambda n: votes[n], default=None)
-        return None
+        names = [n for n in self.own(b.axis) if n not in used and (alone or votes[n])]
+        if not alone and len(self.own(b.axis)) == 1:
+            return None
+        return max(names, key=lambda n: votes[n], default=None)
 
     def _new_name(self, b: Index, scope: Scope, used: set[str]) -> str:
         pool = chain("ijl", (f"{_axis_word(b)}{n}" for n in count(2)))

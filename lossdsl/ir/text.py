@@ -9,7 +9,7 @@ from math import isinf
 from types import MappingProxyType
 from typing import Any
 
-from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, references
+from lossdsl.ir.expr import MINUS_ONE, NAN, ONE, TRUE, ZERO, Expr, Index, Range, references
 from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, local_names, reserved, run, share, sugar
 from lossdsl.ir.program import Note, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
@@ -18,8 +18,9 @@ Request = tuple[Any, ...]
 Plain = Generator[Request, str, tuple[str, int]]
 
 OR, AND, NOT, COMPARE, SUM, PRODUCT, MINUS, POWER, ATOM = range(9)
-_BINARY = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT), "and": ("and", AND), "or": ("or", OR)}
+_BINARY = {"add": ("+", SUM), "sub": ("-", SUM), "and": ("and", AND), "or": ("or", OR)}
 _NEVER = "1 == 0"
+QUOTE = '"'
 # After a comma or before an operator; never before ``name =``, which would read as a new local.
 _BREAK = re.compile(r"(?:(?<=,) (?!\w+(?:\[[^]]*\])? =)| (?=[+-] |and |or ))")
 
@@ -43,7 +44,7 @@ def program(p: Program, *, width: int = 110) -> str:
 
 def _definition(p: Program, output: Output, width: int) -> str:
     shown, *requires = sugar([output.expr, *p.requires])
-    writer = _Writer([shown], Names(p.inputs), Scope({}, reserved(p)))
+    writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)))
     own = [(i, writer.scope.name(i)) for i in output.indices]
     head = f"[{_binders(own, writer.names)}]" if own else ""
     body = writer.text(shown, writer.scope.bind(own))
@@ -55,7 +56,9 @@ def _definition(p: Program, output: Output, width: int) -> str:
 
 
 def _docstring(doc: str) -> list[str]:
-    return [f'"""{doc}"""'] if doc else []
+    if not doc:
+        return []
+    return [f'"""{" " if doc[0] == QUOTE else ""}{doc}{" " if doc[-1] == QUOTE else ""}"""']
 
 
 def _equation(header: str, body: str, width: int) -> list[str]:
@@ -118,8 +121,9 @@ def bound(x: Fraction | float) -> str:
 
 
 def _annotations(p: Program, requires: Sequence[str]) -> Iterator[tuple[str, str]]:
-    if p.wrt:
-        yield "wrt", ", ".join(p.wrt)
+    names = [name for name in p.wrt if any(i.name == name for i in p.inputs)]
+    if names:
+        yield "wrt", ", ".join(names)
     if p.batch:
         yield "batch", p.batch
     for text in requires:
@@ -129,7 +133,8 @@ def _annotations(p: Program, requires: Sequence[str]) -> Iterator[tuple[str, str
 
 
 def _note(note: Note) -> str:
-    return " ".join(str(x) for x in note.data)
+    """What an annotation says, as it was written."""
+    return f'"{note.data[0]}"' if note.tag in ("source", "note") else str(note.data[0])
 
 
 # -- lines ------------------------------------------------------------------------------------------------------------
@@ -220,6 +225,60 @@ def _leaf(e: Expr, scope: Scope) -> tuple[str, int]:
     return f"size({e.data})", ATOM
 
 
+# What an expression stands in: nothing of the kind, under a sign or over a divisor, or beside other factors.
+FREE, SIGNED, FACTOR = range(3)
+
+
+def _carried(e: Expr) -> str | None:
+    """What the text of a factor brings into a product: ``condition``, ``log``, or nothing.
+
+    A condition guards the other factors, and a logarithm takes them as its weight, through signs and divisors.
+    """
+    inside = False
+    while True:
+        match e.op:
+            case "iverson":
+                return None if inside else "condition"
+            case "neg":
+                e = e.args[0]
+            case "div":
+                e, inside = e.args[0], True
+            case "mul" if _nonzero(e.args[0]) or _nonzero(e.args[1]):
+                e, inside = e.args[1 if _nonzero(e.args[0]) else 0], True
+            case "call" if e.data in _LOGARITHMS:
+                return "log"
+            case _:
+                return None
+
+
+_LOGARITHMS = ("log", "log2", "log10")
+
+
+def _nonzero(e: Expr) -> bool:
+    return e.op == "num" and e.data != 0
+
+
+def _free_beside(e: Expr, other: Expr) -> bool:
+    """Whether a factor may stand as it is beside another one."""
+    carried = _carried(e)
+    return carried is None or (carried == "log" and _nonzero(other))
+
+
+def _can_follow(value: Expr) -> bool:
+    """Whether ``(condition)*value`` is read as the value where the condition holds."""
+    return value not in (ONE, MINUS_ONE) and _carried(value) != "condition"
+
+
+def _as_product(e: Expr) -> bool:
+    """Whether ``x*log(y)`` or ``x*log(a/b)`` is read as the node ``xlogy`` or ``xlogdiv``."""
+    weight, *inside = e.args
+    if weight.op == "num" or _carried(weight):
+        return False
+    if e.data == "xlogy":
+        return not (inside[0].op == "div" and inside[0].args[1].op != "num")
+    return inside[1].op != "num"
+
+
 class _Writer:
     """Writes the expressions of one definition."""
 
@@ -237,51 +296,63 @@ class _Writer:
     def _local(self, x: Local) -> str:
         pairs = self.heads[x]
         head = ", ".join(name if isinstance(i.axis, Range) else _binders([(i, name)], self.names) for i, name in pairs)
-        body = run(self.step(x.body, self.scope.bind(pairs), named=False), self.step)
+        body = run(self.step(x.body, self.scope.bind(pairs), OR, False, FACTOR, named=False), self.step)
         return f"{x.name}{f'[{head}]' if head else ''} = {body}"
 
-    def step(self, e: Expr, scope: Scope, level: int = OR, right: bool = False, factor: bool = False, named: bool = True) -> Step:
-        """The text of ``e``, in parentheses if it binds less tightly than ``level`` or is a signed right operand.
-
-        ``factor``: it stands in a product, where a condition or a logarithm would be read together with the other factors.
-        """
+    def step(self, e: Expr, scope: Scope, level: int = OR, right: bool = False, chain: int = FREE, named: bool = True) -> Step:
+        """The text of ``e``, in parentheses if it binds less tightly than ``level`` or is a signed right operand."""
         if named and e in self.shared.places:
             local, indices = self.shared.places[e]
             return self._local_at(local, indices, scope)
-        text, own = yield from self._plain(e, scope, factor)
+        text, own = yield from self._plain(e, scope, chain)
         return f"({text})" if own < level or (right and text.startswith("-")) else text
 
-    def _plain(self, e: Expr, scope: Scope, factor: bool) -> Plain:
+    def _plain(self, e: Expr, scope: Scope, chain: int) -> Plain:
         """The text of a node and its precedence."""
         match e.op:
             case "num" | "const" | "bool" | "ix" | "size":
                 return _leaf(e, scope)
             case "ref":
                 return (yield from self._ref(e, scope)), ATOM
-            case "add" | "sub" | "mul" | "div" | "and" | "or":
-                return (yield from self._binary(e, scope))
-            case "neg":
-                inside = yield e.args[0], scope, MINUS, False, True
-                return f"-{inside}", MINUS
+            case "add" | "sub" | "and" | "or":
+                sign, level = _BINARY[e.op]
+                left, right = (yield e.args[0], scope, level), (yield e.args[1], scope, level + 1, True)
+                return f"{left} {sign} {right}", level
+            case "mul" | "div" | "neg":
+                return (yield from self._product(e, scope, chain))
             case "pow":
-                base = yield e.args[0], scope, ATOM, True
-                exponent = yield e.args[1], scope, POWER, True
+                base, exponent = (yield e.args[0], scope, ATOM, True), (yield e.args[1], scope, POWER, True)
                 return f"{base}^{exponent}", POWER
             case "cmp":
                 return (yield from self._chain(e, scope)), COMPARE
             case "not":
-                inside = yield e.args[0], scope, ATOM
-                return f"not {inside}", NOT
+                return f"not {(yield e.args[0], scope, ATOM)}", NOT
             case "iverson":
-                inside = yield e.args[0], scope
-                return f"({inside})", ATOM
+                return f"({(yield e.args[0], scope)})", ATOM
             case "pw":
-                return (yield from self._piecewise(e, scope)), ATOM
+                return (yield from self._piecewise(e, scope, chain))
             case "red":
                 return (yield from self._reduction(e, scope))[0], ATOM
-            case "call":
-                return (yield from self._call(e, scope, factor))
-        raise AssertionError(e.op)
+        return (yield from self._call(e, scope, chain))
+
+    def _product(self, e: Expr, scope: Scope, chain: int) -> Plain:
+        signed = max(chain, SIGNED)
+        match e.op:
+            case "neg":
+                return f"-{(yield e.args[0], scope, MINUS, False, signed)}", MINUS
+            case "div":
+                above = yield from self._factor(e.args[0], scope, signed, escape=_carried(e.args[0]) == "condition", right=False)
+                return f"{above}/{(yield e.args[1], scope, MINUS, True)}", PRODUCT
+        a, b = e.args
+        left = yield from self._factor(a, scope, FACTOR, escape=not _free_beside(a, b), right=False)
+        right = yield from self._factor(b, scope, FACTOR, escape=not _free_beside(b, a), right=True)
+        return f"{left}*{right}", PRODUCT
+
+    def _factor(self, e: Expr, scope: Scope, chain: int, *, escape: bool, right: bool) -> Step:
+        """A factor; a sum with 0 ends the chain for what must not be read together with the other factors."""
+        if escape:
+            return f"({(yield e, scope, SUM)} + 0)"
+        return (yield e, scope, MINUS if right else PRODUCT, right, chain)
 
     def _each(self, parts: Iterable[Expr], scope: Scope) -> Generator[Request, str, list[str]]:
         out: list[str] = []
@@ -289,32 +360,43 @@ class _Writer:
             out.append((yield e, scope, OR))  # noqa: PERF401 (a comprehension cannot yield)
         return out
 
-    def _binary(self, e: Expr, scope: Scope) -> Plain:
-        sign, level = _BINARY[e.op]
-        factor = level == PRODUCT
-        left = yield e.args[0], scope, level, False, factor
-        right = yield e.args[1], scope, level + 1, True, factor
-        return (f"{left}{sign}{right}" if level == PRODUCT else f"{left} {sign} {right}"), level
-
     def _chain(self, e: Expr, scope: Scope) -> Step:
         first, *rest = yield from self._each(e.args, scope)
         return first + "".join(f" {sign} {x}" for sign, x in zip(comparisons(e), rest, strict=True))
 
-    def _piecewise(self, e: Expr, scope: Scope) -> Step:
+    def _piecewise(self, e: Expr, scope: Scope, chain: int) -> Plain:
+        if chain == FREE and len(e.args) == 3 and e.args[-1] is ZERO and _can_follow(e.args[0]):
+            return (yield from self._where(e, scope))
         texts = yield from self._each(e.args, scope)
         out = [f"{value} if {condition}" for value, condition in zip(texts[:-1:2], texts[1::2], strict=True)]
         if e.args[-1] is not NAN:
             out.append(f"{texts[-1]} otherwise")
-        return f"piecewise({', '.join(out)})"
+        return f"piecewise({', '.join(out)})", ATOM
 
-    def _call(self, e: Expr, scope: Scope, factor: bool) -> Plain:
+    def _where(self, e: Expr, scope: Scope) -> Plain:
+        """``(condition)*value``: in a product, a condition guards the other factors."""
+        value, condition, _ = e.args
+        guard = yield condition, scope
+        if value.op == "div" and value.args[0] is ONE and value not in self.shared.places:
+            return f"({guard})/{(yield value.args[1], scope, MINUS, True)}", PRODUCT
+        return f"({guard})*{(yield value, scope, PRODUCT, True, FACTOR)}", PRODUCT
+
+    def _call(self, e: Expr, scope: Scope, chain: int) -> Plain:
         if e.data == "[]":
             return (yield from self._reading(e, scope)), ATOM
         if e.data == "default":
             return (yield from self._reduction(e.args[0], scope, (yield e.args[1], scope)))[0], ATOM
         if comparisons(e):
             return (yield from self._chain(e, scope)), COMPARE
+        if e.data in ("xlogy", "xlogdiv") and chain != FACTOR and _as_product(e):
+            return (yield from self._weighted_log(e, scope)), PRODUCT
         return f"{e.data}({', '.join((yield from self._each(e.args, scope)))})", ATOM
+
+    def _weighted_log(self, e: Expr, scope: Scope) -> Step:
+        weight = yield e.args[0], scope, PRODUCT, False, FACTOR
+        if e.data == "xlogy":
+            return f"{weight}*log({(yield e.args[1], scope)})"
+        return f"{weight}*log({(yield e.args[1], scope, PRODUCT)}/{(yield e.args[2], scope, MINUS, True)})"
 
     # -- references and indices
 
