@@ -1,0 +1,382 @@
+"""What is wrong with a text that does not parse, in words, with a hint at what would be right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from lossdsl.errors import LossError, Source, Span, did_you_mean
+
+ANNOTATIONS = ("survey", "claim", "source", "note", "wrt", "batch", "require", "oracle")
+_SKIP = re.compile(r'"""[\s\S]*?(?:"""|\Z)|"[^"\n]*"|#[^\n]*')
+_NAME = re.compile(r"[^\W\d]\w*")
+_FOUND = re.compile(r"[^\W\d]\w*|(?:\d+(?:\.\d+)?|\.\d+)|<=|>=|==|!=|->|\.\.+|\*\*|&&|\|\||\+\+|--|=<|<>|:=|//|\S")
+
+
+def starts_name(text: str, place: int) -> bool:
+    return bool(_NAME.match(text, place))
+
+
+def _fail(source: Source, start: int, end: int, message: str, hint: str) -> LossError:
+    return LossError(message, span=Span(start, max(end, start + 1)), source=source, hint=hint)
+
+
+# -- before the parser ------------------------------------------------------------------------------------------------
+
+
+def check_layout(source: Source, base: int, chunk: str) -> None:
+    """A definition starts in column 0 with its name, everything else is indented."""
+    if chunk.startswith('"""'):
+        close = chunk.find('"""', 3)
+        if close < 0:
+            raise _fail(source, base, base + 3, "this docstring is never closed", 'close it with """')
+        rest = re.sub(r"#[^\n]*", "", chunk[close + 3 :])
+        if not rest.strip():
+            raise _fail(source, base, base + 3, "a docstring without a definition", "the definition follows its docstring, in column 0")
+        first = close + 3 + len(rest) - len(rest.lstrip()) if rest.lstrip() != rest else close + 3
+        lines = _lines(chunk, close + 3)
+    else:
+        first, lines = 0, _lines(chunk, 0)
+    _check_columns(source, base, chunk, lines, first)
+
+
+def _lines(chunk: str, place: int) -> list[int]:
+    """Starts of the lines that say something, from a place on."""
+    starts = [place if place == 0 or chunk[place - 1] == "\n" else chunk.find("\n", place) + 1]
+    while 0 < (following := chunk.find("\n", starts[-1]) + 1):
+        starts.append(following)
+    return [s for s in starts if re.match(r"[^\S\n]*[^\s#]", chunk[s:s + 200])]
+
+
+def _check_columns(source: Source, base: int, chunk: str, lines: list[int], first: int) -> None:
+    if not lines:
+        return
+    begin, *rest = lines
+    if chunk[begin].isspace():
+        place = base + begin + len(chunk[begin:]) - len(chunk[begin:].lstrip())
+        raise _fail(source, place, _word_end(source.text, place), "an indented line that continues nothing", "a definition starts in column 0")
+    if not starts_name(chunk, begin):
+        place = base + begin
+        _check_character(source, place)
+        word = _found(source.text, place)
+        raise _fail(source, place, place + len(word), f"expected a definition, found '{word}'", "a definition is: name(inputs; hyper-parameters) = equation")
+    for start in rest:
+        if not chunk[start].isspace():
+            place = base + start
+            word = _found(source.text, place)
+            raise _fail(source, place, place + len(word), f"a line that starts in column 0 with '{word}' begins no definition",
+                        "indent it if it continues the definition above")  # fmt: skip
+
+
+def check_depth(source: Source, base: int, chunk: str, most: int) -> None:
+    """Brackets that close each other, and not too many one in another."""
+    stack: list[tuple[str, int]] = []
+    for sign, place in _brackets(chunk):
+        if sign in "([":
+            stack.append((sign, place))
+            if len(stack) > most:
+                raise _fail(source, base + place, 0, f"more than {most} brackets stand one in another", "give the parts names in `where`")
+        elif stack and {"(": ")", "[": "]"}[stack[-1][0]] == sign:
+            stack.pop()
+        elif stack and not _half_open(chunk, stack, place):
+            opened, where = stack[-1]
+            want = {"(": ")", "[": "]"}[opened]
+            line, column = source.locate(base + where)
+            raise _fail(source, base + place, 0, f"expected '{want}', found '{sign}'", f"the '{opened}' of line {line}, column {column} is closed by '{want}'")
+        elif stack:
+            stack.pop()
+        else:
+            raise _fail(source, base + place, 0, f"this '{sign}' closes nothing", f"leave it out, or open it with '{'(' if sign == ')' else '['}'")
+
+
+def _half_open(chunk: str, stack: list[tuple[str, int]], place: int) -> bool:
+    """Whether a bracket and its other-shaped partner are an interval, ``in (0, 1]``."""
+    return bool(re.search(r"(?<!\w)in\s*\Z", chunk[: stack[-1][1]][-40:]))
+
+
+def _brackets(chunk: str) -> Iterator[tuple[str, int]]:
+    for m in re.finditer(_SKIP.pattern + r"|[()\[\]]", chunk):
+        if len(m[0]) == 1 and m[0] in "()[]":
+            yield m[0], m.start()
+
+
+# -- from the parser --------------------------------------------------------------------------------------------------
+
+
+def syntax_error(source: Source, base: int, chunk: str, error: Any) -> LossError:
+    """What Lark stumbled over, in words."""
+    expected = _expected(error)
+    place = _place(chunk, error)
+    start = base + place
+    if start >= len(source.text.rstrip()) or place >= len(chunk.rstrip()):
+        start = base + len(_code(chunk).rstrip())
+        return _fail(source, start, start + 1, f"expected {_words(expected)}, found the end of the definition",
+                     _hint_at_end(source, base, chunk, expected))  # fmt: skip
+    _check_character(source, start)
+    word = _found(source.text, start)
+    hint = _hint(chunk, place, word, expected)
+    return _fail(source, start, start + len(word), f"expected {_words(expected)}, found '{_short(word)}'", hint)
+
+
+def _code(chunk: str) -> str:
+    """The text with comments blanked out, so that an end is the end of what counts."""
+    return re.sub(_SKIP.pattern, lambda m: " " * len(m[0]) if m[0][0] == "#" else m[0], chunk)
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 60 else word[:57] + "..."
+
+
+def _place(chunk: str, error: Any) -> int:
+    token = getattr(error, "token", None)
+    if token is not None and token.type == "$END":
+        return len(chunk)
+    place = getattr(error, "pos_in_stream", None)
+    return len(chunk) if place is None or place < 0 else int(place)
+
+
+def _expected(error: Any) -> frozenset[str]:
+    found = getattr(error, "accepts", None) or getattr(error, "expected", None) or getattr(error, "allowed", None) or ()
+    return frozenset(found)
+
+
+def _found(text: str, place: int) -> str:
+    m = _FOUND.match(text, place)
+    return m[0] if m else text[place : place + 1]
+
+
+def _word_end(text: str, place: int) -> int:
+    return place + len(_found(text, place))
+
+
+_SIGNS = {
+    "RPAR": "')'", "RSQB": "']'", "LPAR": "'('", "LSQB": "'['", "COMMA": "','", "SEMICOLON": "';'", "COLON": "':'", "EQUAL": "'='",
+    "VBAR": "'|'", "IN": "'in'", "IF": "'if'", "OTHERWISE": "'otherwise'", "WHERE": "'where'", "RANGE": "'..'", "ARROW": "'->'",
+    "DOT": "'.'", "COMPARE": "a comparison", "LOCAL": "a local definition", "TAG": "a property such as CONVEX",
+    "STRING": 'a text in double quotes', "SECTION": "the number of a section", "INT": "a whole number",
+    "PATH": "a function of a library", "DOC": "a docstring", "$END": "the end of the definition",
+}  # fmt: skip
+_OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "COMPARE", "AND", "OR", "LPAR", "LSQB", "IF", "OTHERWISE"}
+_OPERANDS = {"NAME", "NUMBER", "LPAR", "MINUS", "NOT"}
+
+
+def _words(expected: Collection[str]) -> str:
+    """What would have been right here, in words, never by the names of tokens."""
+    left, out = set(expected), []
+    if "NUMBER" in left and "LPAR" in left:
+        out.append("an expression")
+        left -= _OPERANDS
+        left.discard("STRING")
+    elif "NAME" in left:
+        out.append("a name")
+        left.discard("NAME")
+    if "STAR" in left:
+        out.append("an operator")
+        left -= _OPERATORS
+        if {"COMMA", "RPAR"} <= left:
+            left.discard("SEMICOLON")
+    if "WRT" in left:
+        out.append("an annotation")
+        left -= {a.upper() for a in ANNOTATIONS}
+    if "$END" in left and "LOCAL" in left:
+        left -= {"COMMA"}
+    out += [_SIGNS[x] for x in _SIGNS if x in left]
+    return out[0] if len(out) == 1 else f"{', '.join(out[:-1])} or {out[-1]}" if out else "something else"
+
+
+def _hint_at_end(source: Source, base: int, chunk: str, expected: Collection[str]) -> str:
+    stack: list[tuple[str, int]] = []
+    for sign, place in _brackets(chunk):
+        if sign in "([":
+            stack.append((sign, place))
+        elif stack:
+            stack.pop()
+    if stack:
+        line, column = source.locate(base + stack[-1][1])
+        return f"the '{stack[-1][0]}' of line {line}, column {column} is never closed"
+    text = _code(chunk).rstrip()
+    if text.endswith("where"):
+        return "after 'where' come local definitions: name = expression"
+    if text.endswith("="):
+        return "the equation follows the '='; its lines are indented"
+    if "NUMBER" in expected:
+        return f"something is missing after '{_last_word(text)}'"
+    return "a definition is: name(inputs; hyper-parameters) = equation"
+
+
+def _last_word(text: str) -> str:
+    words = _FOUND.findall(text[-60:])
+    return words[-1] if words else text[-1:]
+
+
+# -- characters that no text of the language holds ----------------------------------------------------------------------
+
+_CHARACTERS = {
+    "≤": "write <=", "≥": "write >=", "≠": "write !=", "−": "write - (the one on the keyboard)", "–": "write -", "—": "write -",
+    "×": "write * for a product", "·": "write * for a product", "⋅": "write * for a product", "÷": "write /", "√": "write sqrt(..)",
+    "²": "write ^2", "³": "write ^3", "∞": "write inf", "∑": "write sum[n](..)", "Σ": "write sum[n](..)", "∏": "write prod[n](..)",
+    "∈": "write in", "∧": "write and", "∨": "write or", "¬": "write not", "→": "write ->", "½": "write 1/2", "∂": "write grad[x](..)",
+    "{": "group with ( )", "}": "group with ( )", "\\": "this is no LaTeX: write a*b, a/b, sum[n](..), sqrt(..)",
+    "@": "write sum[d](x*w) or dot(x, w)", "%": "write mod(a, b)", "&": "write and", "~": "write not", "!": "write not", "?": "write piecewise(a if condition, b otherwise)",
+    "$": "names hold letters, digits and _", "'": "texts stand in double quotes, in annotations only", "`": "names stand without quotes",
+    "\u00a0": "write a plain space", "“": 'write "', "”": 'write "', "’": "names hold letters, digits and _",
+}  # fmt: skip
+_LEGAL = re.compile(r"[\w\s()\[\]+\-*/^<>=!.,:;|\"#&]", re.ASCII)
+
+
+def _check_character(source: Source, place: int) -> None:
+    """A character of no use in the language has a complaint of its own."""
+    char = source.text[place]
+    longer = source.text[place : place + 2]
+    if longer in ("!=", "&&", "||") or _LEGAL.match(char) and char not in "!" or "Α" <= char <= "ω":
+        return
+    if char == "!" or char in _CHARACTERS:
+        raise _fail(source, place, place + 1, f"'{char}' is no sign of the language", _CHARACTERS[char])
+    shown = f"'{char}'" if char.isprintable() else f"the character U+{ord(char):04X}"
+    hint = "names hold the letters a-z, Greek letters, digits and _" if char.isalnum() else "the signs are + - * / ^ < > = ! ( ) [ ] , ; : | . and \" for texts"
+    raise _fail(source, place, place + 1, f"{shown} is no sign of the language", hint)
+
+
+# -- hints ------------------------------------------------------------------------------------------------------------
+
+_AT = (
+    (r"\*\*", "write ^ for a power: x^2"), (r"&&?", "write and"), (r"\|\|", "write or"), (r"//", "a comment starts with #"),
+    (r"=<", "write <="), (r"=>", "write >="), (r"<>", "write !="), (r"\+\+|--", "there is no increment; write x + 1"),
+    (r":=", "write ="), (r"\.\.\.", "a range is written 0..3, both ends included"),
+    (r"else\b", "write piecewise(a if condition, b otherwise)"), (r"elif\b", "write piecewise(a if condition, b if condition, c otherwise)"),
+    (r"for\b", "write sum[i in n](..) for a sum over i"), (r"lambda\b", "write a local function: D(u, v) = .. in `where`"),
+    (r"\|", "a guard stands last in a bracket, sum[n | condition](x); an absolute value is abs(x)"),
+)  # fmt: skip
+
+
+def _hint(chunk: str, place: int, word: str, expected: Collection[str]) -> str:
+    """The first hint that fits: what stands here, what stands before, what would be right."""
+    for pattern, hint in _AT:
+        if re.match(pattern, chunk[place:]):
+            return hint
+    before = _code(chunk[:place]).rstrip()
+    return (
+        _hint_of_line(chunk, place, word)
+        or _hint_of_number(before, chunk, place, word)
+        or _hint_of_sign(before, chunk, place, word, expected)
+        or _hint_of_expected(before, word, expected)
+    )
+
+
+def _hint_of_line(chunk: str, place: int, word: str) -> str | None:
+    """The first words of a line that look like an annotation, a definition of another language or a lost local."""
+    start = chunk.rfind("\n", 0, place) + 1
+    line = chunk[start:place].split()
+    if line and line[0] in ANNOTATIONS:
+        return _ANNOTATION_HINTS[line[0]]
+    if not line and start and starts_name(chunk, place):
+        near = did_you_mean(word, ANNOTATIONS)
+        if re.match(r"\w+\s*(?:[\[(][^\])]*[\])])?\s*=(?!=)", chunk[place:]):
+            return "local names are defined after `where`"
+        return f"{near}" if near else f"annotations are {', '.join(ANNOTATIONS)}"
+    if line and line[0] in ("def", "fn", "function", "let") and not start:
+        return f"write {word}(f, y) = .. without '{line[0]}'"
+    return None
+
+
+_ANNOTATION_HINTS = {
+    "survey": "write survey 4.2.7 (14): CONT, CONVEX", "claim": "write claim CONVEX, or claim CONVEX if a > 0",
+    "source": 'write source "Author (year), title"', "note": 'write note "text"', "wrt": "write wrt f, with names of inputs",
+    "batch": "write batch n, with the name of an axis", "require": "write require lo < hi", "oracle": "write oracle torch.nn.functional.mse_loss(f, y)",
+}  # fmt: skip
+
+
+def _hint_of_number(before: str, chunk: str, place: int, word: str) -> str | None:
+    m = re.search(r"(?<![\w.])((?:\d+\.)*\d+|\.\d+)\Z", chunk[:place])
+    if not m or not word:
+        return None
+    if re.match(r"[eE](?![\w.])", chunk[place:]):
+        return f"an exponent has digits: {m[1]}e3"
+    if m[1] == "0" and word[0] in "xXbBoO":
+        return "numbers are decimal"
+    if word[0].isalpha():
+        return f"write {m[1]}*{word}"
+    if word.startswith("."):
+        return "a number has one point, with digits on both sides" if "." in m[1] or word[1:].isdigit() else f"write {m[1]}.0, with digits after the point"
+    return None
+
+
+def _hint_of_sign(before: str, chunk: str, place: int, word: str, expected: Collection[str]) -> str | None:
+    match word:
+        case "=":
+            return "'=' defines; write == to compare" if "STAR" in expected else "a name is defined by: name = expression"
+        case "." if re.match(r"\.\s*shape\b", chunk[place:]):
+            return "the length of an axis n is size(n)"
+        case ".":
+            return "there are no attributes; functions are called by their plain names"
+        case ":" if before.split("\n")[-1].split()[-1:] and before.split("\n")[-1].split()[-1] in ANNOTATIONS:
+            return _ANNOTATION_HINTS[before.split()[-1]]
+        case ":" if re.search(r"\blambda\s+\w+\Z", before):
+            return "write a local function: D(u, v) = .. in `where`"
+        case ":":
+            return "a ':' gives an input its kind, x: real[n]; the equation follows '='"
+        case ";":
+            return "one ';' stands between inputs and hyper-parameters, and in a call between arguments and named values"
+        case '"':
+            if chunk.find('"', place + 1) < 0 or "\n" in chunk[place + 1 : chunk.find('"', place + 1)]:
+                return 'a text is closed by " on the same line'
+            return "texts stand in annotations only"
+        case "if" | "otherwise":
+            return "write piecewise(a if condition, b otherwise)"
+    return None
+
+
+def _hint_of_expected(before: str, word: str, expected: Collection[str]) -> str:
+    last = _last_word(before)
+    if "COLON" in expected and "RPAR" in expected:
+        return "parameters are separated by ',': a: real, b: real = 1"
+    if "IN" in expected and "RSQB" in expected and starts_name(word, 0):
+        return f"a further index is written {last} in {word}"
+    if "STAR" in expected and starts_name(word, 0):
+        if last == "lambda":
+            return "write a local function: D(u, v) = .. in `where`"
+        return f"write {last}*{word} for a product" if re.match(r"\w", last) else "an operator stands between two values"
+    if "STAR" in expected and re.match(r"[\d.]", word):
+        return f"write {last}*{word} for a product, {last}^{word} for a power"
+    if "NUMBER" in expected and word in (")", "]", ",", ";"):
+        return _hint_of_gap(last, word)
+    if "NUMBER" in expected:
+        return f"a value is missing between '{last}' and '{word}'"
+    if "LOCAL" in expected and "STAR" not in expected:
+        if word in ("where", "if", "otherwise", "in", "and", "or", "not"):
+            return f"'{word}' is a word of the language and names no local"
+        return "a local definition is: name = expression, name[i] = expression or name(u) = expression"
+    if "NAME" in expected and word == "not":
+        return "'not' is a word of the language and names nothing"
+    if "EQUAL" in expected and "LPAR" in expected:
+        return "a definition is: name(inputs; hyper-parameters) = equation"
+    if "EQUAL" in expected:
+        return "the equation follows '='"
+    if "NAME" in expected:
+        return "names start with a letter and hold letters, digits and _"
+    return _hint_of_rest(expected)
+
+
+def _hint_of_gap(last: str, word: str) -> str:
+    if last == "if":
+        return "a condition follows 'if'"
+    if last == "[":
+        return "a bracket names axes, sum[n](x), or indices, x[i]"
+    if last == "=":
+        return "a value follows '='"
+    if last == "|":
+        return "a condition follows '|'"
+    return f"a value is missing between '{last}' and '{word}'"
+
+
+def _hint_of_rest(expected: Collection[str]) -> str:
+    if "COMMA" in expected and "RSQB" in expected:
+        return "axes are separated by ',': real[n, d]"
+    if "COMMA" in expected and not expected & {"STAR"}:
+        return "an interval is written [0, 1], (0, inf) or (0, 1]"
+    if "ARROW" in expected:
+        return "the kind of a function is written (real, real) -> real"
+    if expected & {"LPAR", "LSQB"} and "STAR" not in expected:
+        return "an interval is written [0, 1], (0, inf) or (0, 1]"
+    return "an operator stands between two values"

@@ -1,0 +1,80 @@
+"""A lowered loss at arguments: inputs become expressions, axes the caller's axes, and nothing is captured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lossdsl.ir.expr import ZERO, Expr, Index, Range, fresh, ix, rebuild, red, ref, size, substitute
+
+Values = Mapping[str, tuple[tuple[Index, ...], Expr]]
+
+
+def instantiate(roots: Sequence[Expr], values: Values, axes: Mapping[str, str], indices: Mapping[Index, Expr]) -> dict[Expr, Expr]:
+    """What each root becomes.
+
+    ``values`` gives for each input the indices that stand for its axes and the expression over them, ``axes`` the new name of
+    each axis, ``indices`` what the free indices become.
+    """
+    memo: dict[Expr, Expr] = {}
+    if _nothing_changes(values, axes, indices):
+        return {e: e for e in roots}
+    opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+    stack = list(roots)
+    while stack:
+        e = stack[-1]
+        if e in memo:
+            stack.pop()
+            continue
+        if e.op == "red":
+            ends = [x for b in e.data[1] if isinstance(b.axis, Range) for x in (b.axis.lo, b.axis.hi)]
+            todo = [x for x in ends if x not in memo]
+            if not todo:
+                if e not in opened:
+                    opened[e] = _open(e, axes, memo)
+                todo = [x for x in opened[e][1:] if x not in memo]
+        else:
+            todo = [a for a in e.args if a not in memo]
+        if todo:
+            stack += todo
+            continue
+        stack.pop()
+        memo[e] = _changed(e, memo, opened, values, axes, indices)
+    return {e: memo[e] for e in roots}
+
+
+def _nothing_changes(values: Values, axes: Mapping[str, str], indices: Mapping[Index, Expr]) -> bool:
+    """Whether every name stands for itself, as where a loss is called with the names of its own inputs."""
+    if any(a != b for a, b in axes.items()) or any(e is not ix(i) for i, e in indices.items()):
+        return False
+    return all(e is ref(name, [ix(i) for i in formals]) for name, (formals, e) in values.items())
+
+
+def _open(e: Expr, axes: Mapping[str, str], memo: Mapping[Expr, Expr]) -> tuple[tuple[Index, ...], Expr, Expr]:
+    """Fresh binders over the caller's axes, with the body and guard over them."""
+    new: list[Index] = []
+    for b in e.data[1]:
+        axis = Range(memo[b.axis.lo], memo[b.axis.hi]) if isinstance(b.axis, Range) else axes.get(b.axis, b.axis)
+        new.append(fresh(axis))
+    body, guard = substitute(e.args, {b: ix(n) for b, n in zip(e.data[1], new, strict=True)})
+    return tuple(new), body, guard
+
+
+def _changed(
+    e: Expr, memo: Mapping[Expr, Expr], opened: Mapping[Expr, tuple[tuple[Index, ...], Expr, Expr]], values: Values, axes: Mapping[str, str],
+    indices: Mapping[Index, Expr],
+) -> Expr:  # fmt: skip
+    match e.op:
+        case "ref" if e.data in values:
+            formals, expr = values[e.data]
+            (out,) = substitute((expr,), {i: memo[a] for i, a in zip(formals, e.args, strict=True)}) if formals else (expr,)
+            return out
+        case "ix":
+            return indices.get(e.data, e)
+        case "size":
+            return size(axes.get(e.data, e.data))
+        case "red":
+            binders, body, guard = opened[e]
+            return red(e.data[0], binders, memo[body], memo[guard])
+        case "cmp" if e.data == "!=" and memo[e.args[0]].op == "iverson" and memo[e.args[1]] is ZERO:
+            return memo[e.args[0]].args[0]
+    return rebuild(e, [memo[a] for a in e.args])

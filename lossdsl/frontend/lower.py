@@ -1,0 +1,1295 @@
+"""Syntax tree -> expressions: names, axes and kinds are resolved where they stand, locals and calls are inlined.
+
+Every method that may meet another expression is a step (see ``steps``). An axis that nothing binds is its own free index; a
+bracket puts a fresh one in its place in the scope, so that what was written elsewhere is never captured. A local and a called
+loss are lowered once, over such free indices, and used by substitution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from lossdsl.errors import Source, Span
+from lossdsl.frontend import syntax
+from lossdsl.frontend.bind import Bound, Scope, bracket_scope
+from lossdsl.frontend.fit import misfit
+from lossdsl.frontend.instantiate import instantiate
+from lossdsl.frontend.resolve import CONSTANTS, STANDING, Blame, Find, FunctionParam, Loss, Signature, grouped, in_reach, inside, listed, near
+from lossdsl.frontend.steps import Steps
+from lossdsl.frontend.values import (
+    CONDITION,
+    INTEGER,
+    LOGARITHMS,
+    NUMBER,
+    Array,
+    IndexName,
+    Slot,
+    Sort,
+    Term,
+    condition,
+    literal,
+    logarithm,
+    minus,
+    over,
+    own,
+    sort_of,
+    sort_of_range,
+    times,
+    value,
+    whole,
+)
+from lossdsl.frontend.vectors import VECTORS, Vector
+from lossdsl.functions import FUNCTIONS
+from lossdsl.functions import find as find_row
+from lossdsl.ir.expr import (
+    INF,
+    NAN,
+    ONE,
+    PI,
+    TRUE,
+    ZERO,
+    Expr,
+    Index,
+    add,
+    and_,
+    call,
+    cmp,
+    div,
+    fresh,
+    ix,
+    mul,
+    neg,
+    not_,
+    num,
+    or_,
+    pow_,
+    pw,
+    red,
+    ref,
+    references,
+    replace_indices,
+    size,
+    stop,
+    sub,
+)
+from lossdsl.ir.program import Input, Output, Param, Program
+from lossdsl.reductions import REDUCTIONS
+from lossdsl.reductions import Row as Reduction
+
+SPECIAL = ("piecewise", "size", "stop", "grad")
+Target = Any  # what the name of a function stands for: a local function, a loss, a Vector, or the name of a built-in
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A definition with its meaning: as a value for those who mention it, and as a program."""
+
+    signature: Signature
+    array: Array
+    program: Program
+
+
+class LocalName:
+    """A local and, once it has been looked at, its value."""
+
+    __slots__ = ("array", "busy", "local", "used")
+
+    def __init__(self, local: syntax.Local) -> None:
+        self.local = local
+        self.array: Array | None = None
+        self.busy = self.used = False
+
+
+def lower(definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]) -> Steps[Compiled]:
+    """The meaning of a definition; ``functions`` says which function a function-valued hyper-parameter stands for."""
+    return (yield Lowering(definition, source, signature, find, functions).compiled())
+
+
+class Lowering:
+    def __init__(self, definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]) -> None:
+        self.definition, self.signature, self.find = definition, signature, find
+        self.blame = Blame(source, definition.base)
+        self.fail = self.blame.fail
+        self.axes = signature.axes
+        self.names: dict[str, Array | LocalName] = {i.name: _declared(i) for i in signature.inputs}
+        self.names |= {p.name: _parameter(p) for p in signature.params}
+        self.names |= {x.name: LocalName(x) for x in definition.locals if x.params is None}
+        self.functions = {x.name: LocalName(x) for x in definition.locals if x.params is not None}
+        self.applied: dict[Any, Array] = {}
+        self.targets = self.function_targets(functions)
+        self.top = Scope({}, {a: own(root, a) for a, root in self.axes.items()}, {a: own(root, a) for a, root in self.axes.items()}, {})
+        self.ignoring = [i for i in signature.inputs if i.kind.ignore is not None]
+
+    # -- the definition
+
+    def compiled(self) -> Steps[Compiled]:
+        d, s = self.definition, self.signature
+        scope, slots = self.head(d.name, d.heads, self.top)
+        term: Term = yield self.term(d.body, scope)
+        term = self.released(term, slots)
+        self.check_result(term, slots)
+        for name in (*self.names.values(), *self.functions.values()):
+            if isinstance(name, LocalName) and name.array is None and not name.used:
+                yield self.unused(name)
+        term = self.without_ignored(term)
+        requires = []
+        for a in d.annotations:
+            if a.value is not None:
+                requires.append((yield self.require(a.value)))
+        outputs = tuple(slot.index for slot in self.final(slots))
+        program = Program(
+            d.name, s.inputs, s.params, (Output(d.name, outputs, term.number),), s.wrt, s.batch, tuple(requires), d.doc, s.notes,
+            tuple((p.name, self.target_name(p)) for p in s.functions),
+        )  # fmt: skip
+        return Compiled(s, Array(term, self.final(slots)), program)
+
+    def final(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """The slots of an array definition, whose indices bear their names."""
+        return tuple(Slot(s.name, s.axis, Index(self.axes[s.axis or ""], s.name)) for s in slots)
+
+    def released(self, term: Term, slots: Sequence[Slot]) -> Term:
+        return term.at({s.index: ix(Index(self.axes[s.axis or ""], s.name)) for s in slots})
+
+    def check_result(self, term: Term, slots: Sequence[Slot]) -> None:
+        d = self.definition
+        known = {s.name for s in slots}
+        left = [i.tag for i in _ordered(term.expr.free, self.axes) if i.tag not in known]
+        if left:
+            axes = ", ".join(map(str, left))
+            what = "the axis" if len(left) == 1 else "the axes"
+            hint = f"write mean[{axes}](..), or drop {'the axis' if len(left) == 1 else 'them'} and leave it to the batch"
+            if slots:
+                hint = f"write {d.name}[{', '.join([*(s.name for s in slots), *map(str, left)])}](..), or reduce it: mean[{axes}](..)"
+            self.fail(f"the value still depends on {what} {listed(map(str, left))}", d.body.span, hint)
+        if term.sort.role == "label":
+            self.fail("the value is a label", d.body.span, "labels are only compared: c == 1")
+
+    def without_ignored(self, term: Term) -> Term:
+        """A sample whose class is left out counts 0."""
+        keep = [cmp("!=", ref(i.name), num(i.kind.ignore or 0)) for i in self.ignoring if not i.axes]
+        return value(pw([(term.number, and_(*keep))], ZERO)) if keep else term
+
+    def require(self, node: syntax.Node) -> Steps[Expr]:
+        term = yield self.condition(node, self.top, "a require")
+        params = {p.name for p in self.signature.params}
+        wrong = sorted(references([term.expr]) - params)
+        if wrong:
+            self.fail(f"'{wrong[0]}' is an input", node.span, "require states conditions on hyper-parameters: require lo < hi")
+        return term.expr
+
+    def unused(self, name: LocalName) -> Steps[None]:
+        """What nothing uses is looked at all the same; of a function only the names can be."""
+        local = name.local
+        if local.params is None:
+            yield self.local(name)
+            return
+        inside = {p.id for p in local.params} | {h.name for h in local.heads or ()}
+        stack: list[syntax.Node] = [local.body]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, syntax.Call):
+                stack += [*node.args, *node.keywords]
+                continue
+            if isinstance(node, syntax.Binder):
+                inside.add(node.name.id)
+            if isinstance(node, syntax.Name) and node.id not in inside and not self.is_name(node.id) and not self.is_bound_in(local.body, node.id):
+                self.unknown(node, self.top)
+            stack += syntax.children(node)
+
+    def is_name(self, name: str) -> bool:
+        return name in self.names or name in self.axes or name in CONSTANTS or name in self.signature.shared
+
+    def is_bound_in(self, tree: syntax.Node, name: str) -> bool:
+        stack = [tree]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, syntax.Binder) and node.name.id == name or isinstance(node, syntax.Bracket) and any(
+                isinstance(i, syntax.Name) and i.id == name for i in node.items
+            ):
+                return True
+            stack += syntax.children(node)
+        return False
+
+    # -- functions as hyper-parameters
+
+    def function_targets(self, given: Mapping[str, Target]) -> dict[str, Target]:
+        out: dict[str, Target] = {}
+        known = {p.name for p in self.signature.functions}
+        for name in given:
+            if name not in known:
+                self.fail(f"'{self.signature.name}' has no function '{name}' as a hyper-parameter", self.definition.span,
+                          near(name, known, f"it has {listed(known)}" if known else "none of its hyper-parameters is a function"))  # fmt: skip
+        for p in self.signature.functions:
+            what = given.get(p.name, p.default)
+            if what is None:
+                hint = f"give it a default: {p.name} = euclidean"
+                self.blame.not_yet(f"the function '{p.name}', which has no default and is not given,", p.span, hint)
+            target = self.global_function(what) if isinstance(what, str) else what
+            if target is None:
+                self.fail(f"there is no function '{what}'", p.span, near(str(what), [*VECTORS, *FUNCTIONS], "name a function, a loss of the library or of this file"))
+            out[p.name] = target
+        return out
+
+    def target_name(self, p: FunctionParam) -> str:
+        target = self.targets[p.name]
+        return target if isinstance(target, str) else str(target.name)
+
+    def global_function(self, name: str) -> Target | None:
+        """What a name means in call position outside of the definition."""
+        loss = self.find(name)
+        if loss is not None:
+            return loss
+        return VECTORS.get(name) or (name if find_row(name) else None)
+
+    # -- expressions
+
+    def term(self, node: syntax.Node, scope: Scope) -> Any:
+        """The value of an expression at the indices of the scope: a step, or the term itself."""
+        match node:
+            case syntax.Number():
+                return self.number_literal(node)
+            case syntax.Name():
+                return self.name(node, scope)
+            case syntax.Binary(op="and" | "or"):
+                return self.logical(node, scope)
+            case syntax.Binary():
+                return self.binary(node, scope)
+            case syntax.Unary():
+                return self.unary(node, scope)
+            case syntax.Compare():
+                return self.compare(node, scope)
+            case syntax.Call() | syntax.Bracket():
+                return self.applied_array(node, scope)
+            case syntax.Branch():
+                self.fail("a branch stands outside of piecewise", node.span, "write piecewise(a if condition, b otherwise)")
+            case syntax.Keyword():
+                self.fail(f"'{node.name} =' stands where no named value is taken", node.span, "write == to compare")
+            case syntax.Binder():
+                self.fail(f"'{node.name.id} in' stands outside of the bracket of a reduction", node.span, "write sum[i in n](..)")
+        raise AssertionError(node)
+
+    def number(self, node: syntax.Node, scope: Scope) -> Steps[Term]:
+        """A term that arithmetic can use."""
+        term: Term = yield self.term(node, scope)
+        if term.sort.role == "label":
+            self.fail("a label is only compared, by == and !=", node.span, "declare it as an integer if it counts something")
+        return term
+
+    def condition(self, node: syntax.Node, scope: Scope, where: str) -> Steps[Term]:
+        term: Term = yield self.term(node, scope)
+        if term.sort.role != "condition":
+            text = self.text(node)
+            self.fail(f"{where} is a number, not a condition", node.span, f"write a comparison: {_grouped(text)} == 1")
+        return term
+
+    def text(self, node: syntax.Node, most: int = 40) -> str:
+        span = node.span
+        text = " ".join(self.blame.source.text[self.blame.base + span.start : self.blame.base + span.end].split())
+        return text if len(text) <= most else text[: most - 2] + ".."
+
+    def number_literal(self, node: syntax.Number) -> Term:
+        if not in_reach(node.text):
+            self.fail("the number is too long or out of range", node.span, "numbers have up to 2000 digits; write inf for infinity")
+        return literal(node.text)
+
+    def binary(self, node: syntax.Binary, scope: Scope) -> Steps[Term]:
+        a: Term = yield self.number(node.left, scope)
+        b: Term = yield self.number(node.right, scope)
+        match node.op:
+            case "*":
+                return times(a, b)
+            case "/":
+                return over(a, b)
+            case "^":
+                return value(pow_(a.number, b.number), INTEGER if a.sort.integer and b.sort.integer and _natural(b) else NUMBER)
+        sort = whole(a, b)
+        out = value((add if node.op == "+" else sub)(a.number, b.number), sort)
+        index = a.index or b.index
+        return replace(out, index=index) if index and sort.role == "index" else out
+
+    def logical(self, node: syntax.Binary, scope: Scope) -> Steps[Term]:
+        """A chain of the same word, flat, however long it is."""
+        parts: list[syntax.Node] = [node.right]
+        left = node.left
+        while isinstance(left, syntax.Binary) and left.op == node.op:
+            parts.append(left.right)
+            left = left.left
+        conditions = []
+        for part in (left, *reversed(parts)):
+            conditions.append((yield self.condition(part, scope, f"one side of '{node.op}'")).expr)
+        return condition(and_(*conditions) if node.op == "and" else or_(*conditions))
+
+    def unary(self, node: syntax.Unary, scope: Scope) -> Steps[Term]:
+        if node.op == "not":
+            term = yield self.condition(node.value, scope, "what 'not' negates")
+            return condition(not_(term.expr))
+        return minus((yield self.number(node.value, scope)))
+
+    def compare(self, node: syntax.Compare, scope: Scope) -> Steps[Term]:
+        left: Term = yield self.term(node.first, scope)
+        place, out = node.first, []
+        for op, part in node.links:
+            right: Term = yield self.term(part, scope)
+            self.check_comparison(op, left, right, Span(place.span.start, part.span.end))
+            out.append(_comparison(op, left, right))
+            left, place = right, part
+        return condition(and_(*out))
+
+    def check_comparison(self, op: str, a: Term, b: Term, span: Span) -> None:
+        for x, y in ((a, b), (b, a)):
+            if x.sort.role == "label" and (op not in ("==", "!=") or not (y.sort.role == "label" or y.sort.integer)):
+                hint = "labels are compared by == and !=" if op not in ("==", "!=") else "compare it with another label or a whole number"
+                self.fail("a label has no order" if op not in ("==", "!=") else "a label is compared with a real number", span, hint)
+
+    # -- names
+
+    def name(self, node: syntax.Name, scope: Scope) -> Any:
+        found = self.lookup(node, scope)
+        if isinstance(found, Term):
+            return found
+        return self.named(node, found, scope)
+
+    def named(self, node: syntax.Name, found: Array | LocalName | Loss, scope: Scope) -> Steps[Term]:
+        array: Array = yield self.array_of(found)
+        return self.at(array, scope, node.id, node.span)
+
+    def array_of(self, found: Array | LocalName | Loss) -> Steps[Array]:
+        if isinstance(found, LocalName):
+            return (yield self.local(found))
+        if isinstance(found, Array):
+            return found
+        compiled: Compiled = yield found.lowered({})
+        return compiled.array
+
+    def lookup(self, node: syntax.Name, scope: Scope) -> Term | Array | LocalName | Loss:
+        """What a name stands for as a value."""
+        name = node.id
+        found = scope.names.get(name)
+        if isinstance(found, IndexName):
+            found.used = True
+            return Term(found.expr, _index_sort(found.axis and self.axes.get(found.axis, found.axis)), rest=found.expr, index=found)
+        if found is not None:
+            return found if found.term.index is None or found.slots else found.term
+        if name in self.names:
+            return self.names[name]
+        if name in self.axes:
+            e = scope.written[name]
+            return Term(e, _index_sort(self.axes[name]), rest=e)
+        if name in self.signature.standing and name in "rz":
+            f, y = (self.names[n] for n in "fy")
+            assert isinstance(f, Array) and isinstance(y, Array)
+            return value(sub(f.term.expr, y.term.expr)) if name == "r" else times(y.term, f.term)
+        if name in CONSTANTS:
+            return value(PI if name == "pi" else INF)
+        if name in self.signature.shared:
+            return self.signature.shared[name]
+        self.unknown(node, scope)
+
+    def unknown(self, node: syntax.Name, scope: Scope) -> NoReturn:
+        name = node.id
+        known = [*scope.names, *self.names, *self.axes]
+        if name in STANDING and self.signature.declares:
+            spelled = {"r": "f - y", "z": "y*f"}.get(name)
+            hint = f"write it out: {spelled}" if spelled else f"declare '{name}' as an input"
+            self.fail(f"'{name}' is no standing name here, for '{self.signature.name}' declares its inputs", node.span, hint)
+        if name in self.functions or name in self.targets or name in SPECIAL or name in REDUCTIONS or name in VECTORS or find_row(name):
+            self.fail(f"'{name}' is a function and stands where a value is due", node.span, f"call it: {_example(name)}")
+        special = {"e": "write exp(x) for e^x", "E": "write exp(x) for e^x", "Inf": "write inf", "infinity": "write inf", "nan": "write piecewise(0 if 1 < 0)",
+                   "NaN": "write piecewise(0 if 1 < 0)", "Pi": "write pi", "True": "write a comparison", "False": "write a comparison",
+                   "true": "write a comparison", "false": "write a comparison", "None": "leave it out"}  # fmt: skip
+        words = ("if", "otherwise", "in", "and", "or", "where")
+        if name in words:
+            self.fail(f"'{name}' is a word of the language and stands where a value is due", node.span, "something is missing before it")
+        bound = self.is_bound_in(self.definition.body, name) or any(self.is_bound_in(x.body, name) for x in self.definition.locals)
+        if bound:
+            hint = f"'{name}' is bound by a bracket elsewhere; a local that uses it lists it in its head: t[{name}] = .."
+            self.fail(f"the index '{name}' is not bound here", node.span, hint)
+        otherwise = "declare it as an input or a hyper-parameter, or define it in `where`"
+        if len(name) == 1 and self.axes:
+            otherwise = f"bind it in a bracket, sum[{name} in {next(iter(self.axes))}](..), or declare it as an input"
+        self.fail(f"there is no name '{_short(name)}'", node.span, special.get(name) or near(name, known, otherwise))
+
+    def at(self, array: Array, scope: Scope, name: str, span: Span) -> Term:
+        """An array at the scope's own indices."""
+        slots = array.slots
+        if not slots:
+            return array.term.at(scope.bound)
+        mapping = dict(scope.bound)
+        seen: set[str] = set()
+        for slot in slots:
+            if slot.axis is None:
+                self.fail(f"the axis of the index '{slot.name}' of '{name}' is not known here", span, f"index it: {name}[{', '.join(s.name for s in slots)}]")
+            if slot.axis in scope.own:
+                if _is_own(slot.index, slot.axis):
+                    continue
+                root = self.axes[slot.axis]
+                if root in seen:
+                    self.fail(f"'{name}' has two indices over the axis '{root}'", span, f"index it: {name}[{', '.join(s.name for s in slots)}]")
+                seen.add(root)
+                mapping[slot.index] = scope.own[slot.axis]
+            else:
+                self.fail(f"'{name}' runs over a range and has no value of its own", span, f"index it: {name}[{slot.name}]")
+        return array.term.at(mapping)
+
+    def local(self, name: LocalName) -> Steps[Array]:
+        """The value of a local, worked out once, where it is defined."""
+        if name.array is not None:
+            return name.array
+        local = name.local
+        if name.busy:
+            self.circle(name)
+        name.busy = name.used = True
+        try:
+            name.array = yield self.template(local, self.top)
+        finally:
+            name.busy = False
+        return name.array
+
+    def circle(self, name: LocalName) -> NoReturn:
+        busy = [n.local for n in self.names.values() if isinstance(n, LocalName) and n.busy]
+        if any(_shifts(x.body, {n.name for n in busy}) for x in busy):
+            self.blame.not_yet("a recursion along an axis", name.local.span, "write the sum out, if it has a closed form")
+        others = [x.name for x in busy if x is not name.local]
+        by = f"by way of {listed(others)}" if others else "by itself"
+        self.fail(f"'{name.local.name}' is defined {by}", name.local.span, "a local has no cycle, except one that shifts an axis: piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)")
+
+    def template(self, local: syntax.Local, scope: Scope) -> Steps[Array]:
+        """The value of a local over the indices of its head."""
+        inner, slots = self.head(local.name, local.heads, scope)
+        if local.heads is None:
+            return (yield self.whole_body(local.body, inner))
+        term: Term = yield self.term(local.body, inner)
+        released = {s.index: own(self.axes[s.axis], s.axis) for s in slots if s.axis == s.name}
+        found = tuple(self.settled(s, inner) for s in slots)
+        return Array(term.at(released), found)
+
+    def settled(self, slot: Slot, scope: Scope) -> Slot:
+        """A slot whose axis the body has told."""
+        index = scope.names.get(slot.name)
+        if slot.axis == slot.name:
+            return Slot(slot.name, slot.axis, Index(self.axes[slot.axis], slot.axis))
+        return Slot(slot.name, index.axis if isinstance(index, IndexName) else slot.axis, slot.index)
+
+    def whole_body(self, body: syntax.Node, scope: Scope) -> Steps[Array]:
+        """A body that is an array as a whole keeps its order; another is indexed by position if it has one axis."""
+        if isinstance(body, syntax.Call):
+            array: Array = yield self.array(body, scope)
+            if array.slots and any(not _is_own(s.index, s.axis or "") for s in array.slots):
+                return array
+            return self.computed(array.term)
+        term: Term = yield self.term(body, scope)
+        return self.computed(term)
+
+    def computed(self, term: Term) -> Array:
+        """An array that is no name: by position it is indexed only if it has one axis."""
+        axes = _ordered(term.expr.free, self.axes)
+        slots = tuple(Slot(str(i.tag), str(i.tag), i) for i in axes)
+        return Array(term, slots if len(slots) < 2 else None)
+
+    def head(self, name: str, heads: Sequence[syntax.Head] | None, scope: Scope) -> tuple[Scope, list[Slot]]:
+        """A scope in which the indices of a head are bound, and their slots."""
+        if not heads:
+            return scope, []
+        inner, slots = scope.child(), []
+        for head, axis in grouped(heads, self.axes):
+            if any(s.name == head.name for s in slots):
+                self.fail(f"the index '{head.name}' stands twice in the head of '{name}'", head.span, f"a second index over an axis has its own name: {name}[i, j]")
+            if axis is not None and axis.id not in self.axes:
+                self.fail(f"there is no axis '{axis.id}'", axis.span, near(axis.id, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"))
+            if axis is None and head.name in self.axes:
+                index = fresh(self.axes[head.name])
+                inner.bind_axis(head.name, self.axes[head.name], ix(index))
+                slots.append(Slot(head.name, head.name, index))
+                continue
+            self.check_new(head.name, head.span, inner)
+            index = fresh(self.axes[axis.id] if axis else "?")
+            inner.names[head.name] = IndexName(head.name, ix(index), axis.id if axis else None, head.span)
+            slots.append(Slot(head.name, axis.id if axis else None, index))
+        return inner, slots
+
+    def check_new(self, name: str, span: Span, scope: Scope) -> None:
+        """A new index repeats no name in sight."""
+        what = None
+        if name in scope.names:
+            what = "an index" if isinstance(scope.names[name], IndexName) else "a parameter of the local function"
+        elif name in self.names:
+            known = self.names[name]
+            what = "a local" if isinstance(known, LocalName) else "an input" if any(i.name == name for i in self.signature.inputs) else "a hyper-parameter"
+        elif name in self.axes:
+            what = "an axis"
+        if what:
+            self.fail(f"the new index '{name}' is already {what}", span, "give the index a name that nothing in sight has")
+
+    # -- subscripts
+
+    def applied_array(self, node: syntax.Call | syntax.Bracket, scope: Scope) -> Steps[Term]:
+        array: Array = yield self.array(node, scope)
+        return self.at(array, scope, self.text(node), node.span)
+
+    def array(self, node: syntax.Node, scope: Scope) -> Steps[Array]:
+        """An expression before its remaining axes are applied, as an argument is: what the scope has bound stays bound."""
+        match node:
+            case syntax.Name():
+                found = self.lookup(node, scope)
+                if isinstance(found, Term):
+                    return Array(found)
+                return self.closed((yield self.array_of(found)), scope)
+            case syntax.Bracket(base=syntax.Name(id="count")) if "count" not in self.names and "count" not in scope.names:
+                return Array((yield self.reduction("count", node, (), (), scope, node.span)))
+            case syntax.Bracket():
+                return (yield self.subscript(node, scope))
+            case syntax.Call():
+                return (yield self.call(node, scope))
+        return self.computed((yield self.term(node, scope)))
+
+    def closed(self, array: Array, scope: Scope) -> Array:
+        """The array with the axes that the scope binds applied, where each is meant once."""
+        if not array.slots:
+            return Array(array.term.at(scope.bound), array.slots)
+        mapping = dict(scope.bound)
+        counts = [self.axes.get(s.axis) if s.axis else None for s in array.slots]
+        for slot, root in zip(array.slots, counts, strict=True):
+            if slot.axis and not _is_own(slot.index, slot.axis) and counts.count(root) == 1 and scope.binds(slot.axis):
+                mapping[slot.index] = scope.own[slot.axis]
+        return Array(array.term.at(mapping), tuple(s for s in array.slots if s.index not in mapping))
+
+    def subscript(self, node: syntax.Bracket, scope: Scope) -> Steps[Array]:
+        base = node.base
+        if node.guard is not None:
+            self.fail("a guard stands in a subscript", node.guard.span, "conditions stand in the bracket of a reduction: sum[n | condition](x)")
+        if isinstance(base, syntax.Name):
+            if base.id not in self.names and base.id not in scope.names and (base.id in REDUCTIONS or base.id in VECTORS or base.id in self.functions):
+                self.fail(f"'{base.id}[..]' is applied to nothing", node.span, f"write {base.id}[..](x)")
+            found = self.lookup(base, scope)
+            if isinstance(found, Term):
+                what = "an index" if found.sort.role == "index" else "a number"
+                self.fail(f"'{base.id}' is {what} and takes no subscript", base.span, "arrays take subscripts: x[i]")
+            array: Array = yield self.subscripted(found, node)
+            name = base.id
+        elif isinstance(base, syntax.Call):
+            array = yield self.array(base, scope)
+            name = self.text(base)
+            if array.slots is not None and not array.slots:
+                self.no_axes(name, base)
+        else:
+            self.fail("an expression takes no subscript", base.span, "give it a name with a head in `where`: u[i, j] = .., then u[i, j]")
+        return (yield self.place(array, node, scope, name))
+
+    def subscripted(self, found: Array | LocalName | Loss, node: syntax.Bracket) -> Steps[Array]:
+        if isinstance(found, LocalName) and found.busy:
+            self.circle(found)
+        return (yield self.array_of(found))
+
+    def no_axes(self, name: str, base: syntax.Node) -> NoReturn:
+        self.fail(f"'{name}' is a number and takes no subscript", base.span, "arrays take subscripts: declare x: real[n] for x[i]")
+
+    def place(self, array: Array, node: syntax.Bracket, scope: Scope, name: str) -> Steps[Array]:
+        """An array with indices in some of its places; the others stay."""
+        by_name: list[tuple[syntax.Keyword, Term]] = []
+        by_place: list[tuple[syntax.Node, Term]] = []
+        for item in node.items:
+            if isinstance(item, syntax.Binder):
+                self.fail(f"'{item.name.id} in' stands in a subscript", item.span, "an index is bound in the bracket of a reduction: sum[i in n](x[i])")
+            if isinstance(item, syntax.Keyword):
+                by_name.append((item, (yield self.index(item.value, scope))))
+            else:
+                by_place.append((item, (yield self.index(item, scope))))
+        mapping: dict[Index, Expr] = {}
+        for keyword, term in by_name:
+            slot = self.slot_named(array, keyword, name)
+            if slot.index in mapping:
+                self.fail(f"the axis '{keyword.name}' of '{name}' is indexed twice", keyword.span, "give each axis one index")
+            mapping[slot.index] = self.placed(term, slot, keyword.value, name)
+        self.by_place(array, by_place, mapping, node, name)
+        rest = self.closed(Array(array.term, tuple(s for s in array.slots or () if s.index not in mapping)), scope.without(mapping))
+        out = rest.term.at(mapping)
+        return Array(out, rest.slots) if array.slots is not None else self.computed(out)
+
+    def slot_named(self, array: Array, keyword: syntax.Keyword, name: str) -> Slot:
+        known = [*(array.slots or ()), *(Slot(str(i.tag), str(i.tag), i) for i in _ordered(array.term.expr.free, self.axes))]
+        for slot in known:
+            if keyword.name in (slot.name, slot.axis):
+                return slot
+        axes = list(dict.fromkeys(s.name for s in known))
+        hint = near(keyword.name, axes, f"its axes are {listed(axes)}" if axes else "it has no axes")
+        self.fail(f"'{name}' has no axis '{keyword.name}'", keyword.span, hint)
+
+    def by_place(self, array: Array, items: Sequence[tuple[syntax.Node, Term]], mapping: dict[Index, Expr], node: syntax.Bracket, name: str) -> None:
+        slots = array.slots
+        if slots is None:
+            if not all(term.sort.role == "class" for _, term in items):
+                hint = f"give it a head, {name}[{', '.join(str(i.tag) for i in _ordered(array.term.expr.free, self.axes))}] = .., or index by name"
+                self.fail(f"'{name}' has several axes and no head that orders them", node.span, hint)
+            slots = tuple(Slot(str(i.tag), str(i.tag), i) for i in _ordered(array.term.expr.free, self.axes))
+        left = [s for s in slots if s.index not in mapping]
+        if items and not slots:
+            self.no_axes(name, node.base)
+        taken = self.claims(items, left, name)
+        free = [s for s in left if s not in taken.values()]
+        for k, (item, term) in enumerate(items):
+            slot = taken.get(k)
+            if slot is None:
+                if not free:
+                    axes = listed([s.name for s in slots])
+                    self.fail(f"'{name}' has {_count(len(slots), 'axis', 'axes')}, {axes}, and is given more indices", item.span, "give one index for each axis")
+                slot = free.pop(0)
+            mapping[slot.index] = self.placed(term, slot, item, name)
+
+    def claims(self, items: Sequence[tuple[syntax.Node, Term]], left: Sequence[Slot], name: str) -> dict[int, Slot]:
+        """A class stays where it stands if that is its axis, else it goes to its own."""
+        taken: dict[int, Slot] = {}
+        for k, (item, term) in enumerate(items):
+            if term.sort.role != "class":
+                continue
+            here = left[k] if k < len(left) else None
+            if here is not None and (here.axis is None or self.axes.get(here.axis) == term.sort.of):
+                taken[k] = here
+                continue
+            mine = next((s for s in left if s.axis and self.axes.get(s.axis) == term.sort.of and s not in taken.values()), None)
+            if mine is None:
+                self.fail(f"'{self.text(item)}' is a class of the axis '{term.sort.of}', which '{name}' does not have", item.span,
+                          f"axes of '{name}' are {listed([s.name for s in left])}" if left else f"'{name}' has no axes left")  # fmt: skip
+            taken[k] = mine
+        return taken
+
+    def index(self, node: syntax.Node, scope: Scope) -> Steps[Term]:
+        """What may stand in a subscript."""
+        term: Term = yield self.term(node, scope)
+        role, text = term.sort.role, self.text(node)
+        if role in ("index", "class") or term.sort.places and role == "number":
+            return term
+        if role == "condition":
+            self.fail("a condition is no index", node.span, "write piecewise(x[1] if condition, x[0] otherwise)")
+        if role == "label":
+            self.fail(f"'{text}' is a label and indexes no axis", node.span, f"declare it as a class of the axis: {text}: class(k)")
+        if term.literal is not None:
+            self.fail("an index is a whole number", node.span, "indices count from 0")
+        axis = next(iter(self.axes), "k")
+        if term.sort.integer:
+            self.fail(f"'{text}' is an integer that indexes no axis", node.span, f"declare it as a class of the axis: class({axis})")
+        self.fail(f"'{text}' is a real number and indexes no axis", node.span, f"an index is a class, class({axis}), or a whole number")
+
+    def placed(self, term: Term, slot: Slot, node: syntax.Node, name: str) -> Expr:
+        """The value of an index in its place, checked against the axis there."""
+        index = term.index
+        if index is not None and not index.range and index.axis is None and slot.axis is not None:
+            index.axis = slot.axis
+        of = term.sort.of if index is None or index.range else (self.axes.get(index.axis) if index.axis else None)
+        root = self.axes.get(slot.axis) if slot.axis else None
+        if of is not None and root is not None and of != root:
+            what = "a class of" if term.sort.role == "class" else "an index over"
+            hint = f"if the axes are equal, declare it: [{of}, {slot.name} in {of}]"
+            self.fail(f"'{self.text(node)}' is {what} '{of}' and stands on the axis '{slot.axis}' of '{name}'", node.span, hint)
+        return term.number
+
+    # -- calls
+
+    def call(self, node: syntax.Call, scope: Scope) -> Steps[Array]:
+        function = node.function
+        bracket = function if isinstance(function, syntax.Bracket) else None
+        called = bracket.base if bracket else function
+        if not isinstance(called, syntax.Name):
+            left = self.text(function)
+            self.fail("what is called is no function", function.span, f"write * for a product: {left}*(..)")
+        name = called.id
+        if name in self.functions:
+            if bracket:
+                self.fail(f"the local function '{name}' takes no bracket", bracket.span, f"call it plainly: {name}(..)")
+            return (yield self.local_call(self.functions[name], node, scope))
+        target = self.targets.get(name)
+        if target is None:
+            target = self.find(name)
+            if target is not None and not (yield self.takes(target, node)) and self.built_in(name, node, bracket):
+                target = None
+        if target is None:
+            target = name
+        return (yield self.call_target(target, name, node, bracket, scope))
+
+    def takes(self, loss: Loss, node: syntax.Call) -> Steps[bool]:
+        """Whether a loss has as many inputs as a call has arguments; a function of the same name is told apart by that."""
+        signature: Signature = yield loss.signature()
+        return len(signature.inputs) == len(node.args)
+
+    def built_in(self, name: str, node: syntax.Call, bracket: syntax.Bracket | None) -> bool:
+        row = find_row(name)
+        if bracket or name in VECTORS:
+            return name in REDUCTIONS or name in VECTORS
+        return name in SPECIAL or bool(row and (row.arity == len(node.args) or row.variadic and len(node.args) >= 2))
+
+    def call_target(self, target: Target, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
+        if not isinstance(target, str | Vector):
+            return (yield self.loss_call(target, name, node, bracket, scope))
+        builtin = target if isinstance(target, str) else target.name
+        if bracket and builtin in REDUCTIONS:
+            return (yield self.bracketed(builtin, bracket, node, scope))
+        if builtin in VECTORS:
+            return (yield self.vector_call(VECTORS[builtin], name, node, bracket, scope))
+        if builtin in REDUCTIONS and REDUCTIONS[builtin].bracketless != "numbers":
+            axis = next(iter(self.axes), "n")
+            self.fail(f"'{builtin}' stands without a bracket", node.function.span, f"name the axes: {builtin}[{axis}](..)")
+        if bracket and (builtin in SPECIAL or find_row(builtin)) and builtin != "grad":
+            self.fail(f"the function '{builtin}' takes no bracket", bracket.span, f"it acts on numbers, one by one: {builtin}(x)")
+        return self.computed((yield self.function_call(builtin, node, bracket, scope)))
+
+    def function_call(self, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Term]:
+        match name:
+            case "piecewise":
+                return (yield self.piecewise(node, scope))
+            case "size":
+                return self.size(node, scope)
+            case "grad":
+                self.blame.not_yet("grad, a gradient inside a loss,", node.function.span, "write the derivative out")
+        row = find_row(name)
+        if row is None:
+            self.unknown_function(node, name, scope)
+        if node.keywords:
+            self.fail(f"the function '{name}' has no parameter '{node.keywords[0].name}'", node.keywords[0].span, f"its arguments stand in order: {_example(name)}")
+        args: list[Term] = []
+        for x in node.args:
+            args.append((yield self.number(x, scope)))
+        many = row.variadic and len(args) >= 2
+        if len(args) != row.arity and not many:
+            hint = f"write {_example(name)}"
+            if row.variadic:
+                hint = f"write {name}(a, b), or {name}[{next(iter(self.axes), 'n')}](x) along an axis"
+            takes = f"{row.arity} or more" if row.variadic else str(row.arity)
+            self.fail(f"'{name}' takes {takes} argument{'s' if takes != '1' else ''}, not {len(args)}", node.span, hint)
+        for text, x, arg in zip(row.args, args, node.args, strict=False):
+            if text in row.integer and not x.sort.integer:
+                self.fail(f"the argument '{text}' of '{name}' is no whole number", arg.span, "give a whole number or an integer hyper-parameter")
+        return _elementary(row.name, args, sort_of_range(row.range))
+
+    def unknown_function(self, node: syntax.Call, name: str, scope: Scope) -> NoReturn:
+        span = node.function.span
+        if name in scope.names or name in self.names or name in self.axes:
+            self.fail(f"'{name}' is no function", span, f"write {name}*(..) for a product, {name}[..] for a subscript")
+        special = {"ln": "write log(x)", "arctan": "write atan(x)", "arcsin": "write asin(x)", "arccos": "write acos(x)", "power": "write x^y",
+                   "maximum": "write max(a, b)", "minimum": "write min(a, b)", "square": "write x^2", "where": "write piecewise(a if condition, b otherwise)",
+                   "if": "write piecewise(a if condition, b otherwise)", "average": "write mean[n](x)", "total": "write sum[n](x)", "len": "write size(n)",
+                   "detach": "write stop(x)", "stop_gradient": "write stop(x)", "round": "write floor(x + 1/2)", "heaviside": "write (x > 0)"}  # fmt: skip
+        known = [*self.functions, *self.targets, *SPECIAL, *REDUCTIONS, *VECTORS, *FUNCTIONS]
+        hint = special.get(name) or near(name, known, "functions are defined in `where`, D(u, v) = .., in this file, or in the library")
+        self.fail(f"there is no function '{_short(name)}'", span, hint)
+
+    def piecewise(self, node: syntax.Call, scope: Scope) -> Steps[Term]:
+        if node.keywords:
+            self.fail("a named value in piecewise", node.keywords[0].span, "write piecewise(a if condition, b otherwise); == compares")
+        if not node.args:
+            self.fail("piecewise has no branches", node.span, "write piecewise(a if condition, b otherwise)")
+        branches: list[tuple[Expr, Expr]] = []
+        sorts: list[Sort] = []
+        for k, branch in enumerate(node.args):
+            if not isinstance(branch, syntax.Branch):
+                hint = f"write '{self.text(branch)} otherwise'" if k == len(node.args) - 1 and k else f"write '{self.text(branch)} if condition'"
+                self.fail("a branch without a condition", branch.span, hint)
+            if branch.condition is None and k < len(node.args) - 1:
+                self.fail("'otherwise' is not the last branch", branch.span, "branches are tried in order; nothing is left after 'otherwise'")
+            holds = TRUE if branch.condition is None else (yield self.condition(branch.condition, scope, "what follows 'if'")).expr
+            term: Term = yield self.number(branch.value, scope)
+            branches.append((term.number, holds))
+            sorts.append(term.sort)
+        integer = all(s.integer for s in sorts)
+        return value(pw(branches), Sort(integer=integer, places=integer and all(s.places or s.role == "condition" for s in sorts)))
+
+    def size(self, node: syntax.Call, scope: Scope) -> Term:
+        if len(node.args) != 1 or node.keywords or not isinstance(node.args[0], syntax.Name):
+            self.fail("size takes the name of one axis", node.span, "write size(n); of two axes, size(n)*size(d)")
+        name = node.args[0].id
+        if name not in self.axes:
+            if name in self.names or name in scope.names:
+                what = "an index" if isinstance(scope.names.get(name), IndexName) else "no axis"
+                hint = f"name an axis: {listed(self.axes)}" if self.axes else "size takes the name of an axis, and there is none here"
+                self.fail(f"'{name}' is {what}", node.args[0].span, hint)
+            self.fail(f"there is no axis '{name}'", node.args[0].span, near(name, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"))
+        return value(size(self.axes[name]), INTEGER)
+
+    # -- local functions
+
+    def local_call(self, name: LocalName, node: syntax.Call, scope: Scope) -> Steps[Array]:
+        local = name.local
+        params = local.params or ()
+        if node.keywords:
+            self.fail(f"the local function '{local.name}' has no named parameters", node.keywords[0].span, f"write {local.name}({', '.join(p.id for p in params)})")
+        if len(node.args) != len(params):
+            hint = f"write {local.name}({', '.join(p.id for p in params)})"
+            self.fail(f"'{local.name}' takes {_count(len(params), 'argument')}, not {len(node.args)}", node.span, hint)
+        marked, marks = scope.marked()
+        args = []
+        for x in node.args:
+            args.append((yield self.array(x, marked)))
+        name.used = True
+        array: Array = yield self.apply(name, tuple(args), node)
+        array = self.closed(array, scope)
+        return Array(array.term.at(marks), array.slots) if marks else array
+
+    def apply(self, name: LocalName, args: tuple[Array, ...], node: syntax.Call) -> Steps[Array]:
+        """The body of a local function with its parameters standing for the arguments."""
+        key = (name, tuple((a.term.expr, a.term.sort, a.slots, a.term.conds, a.term.rest, a.term.index) for a in args))
+        if key in self.applied:
+            return self.applied[key]
+        local = name.local
+        if name.busy:
+            self.fail(f"the local function '{local.name}' calls itself", node.span, "a function is made of others; a sum over a range is sum[b in 0..m](..)")
+        scope = self.top.child()
+        scope.names |= {p.id: _argument(a) for p, a in zip(local.params or (), args, strict=True)}
+        name.busy = True
+        try:
+            out: Array = yield self.template(local, scope)
+        finally:
+            name.busy = False
+        self.applied[key] = out
+        return out
+
+    # -- losses
+
+    def loss_call(self, loss: Loss, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
+        signature: Signature = yield loss.signature()
+        self.check_arguments(signature, name, node)
+        functions = self.function_arguments(signature, node)
+        compiled: Compiled = yield loss.lowered(functions)
+        given = {k.name: k for k in node.keywords if k.name not in functions}
+        declared: list[Input | Param] = [*signature.inputs, *(p for p in signature.params if p.name in given)]
+        nodes = [*node.args, *(given[p.name].value for p in signature.params if p.name in given)]
+        return (yield self.applied_loss(name, compiled.array, signature.axes, declared, nodes, signature.params, node, bracket, scope))
+
+    def vector_call(self, vector: Vector, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
+        if len(node.args) != len(vector.inputs) or node.keywords:
+            example = f"{name}({', '.join(i.name for i in vector.inputs)})"
+            self.fail(f"'{name}' takes {_count(len(vector.inputs), 'argument')}, not {len(node.args) + len(node.keywords)}", node.span, f"write {example}")
+        return (yield self.applied_loss(name, vector.array, {"d": "d"}, list(vector.inputs), list(node.args), (), node, bracket, scope))
+
+    def check_arguments(self, signature: Signature, name: str, node: syntax.Call) -> None:
+        inputs = [i.name for i in signature.inputs]
+        params = [p.name for p in signature.params] + [f.name for f in signature.functions]
+        example = f"{name}({', '.join(inputs)}{'; ' + ', '.join(p + ' = ..' for p in params) if params else ''})"
+        if len(node.args) != len(inputs):
+            self.fail(f"'{name}' takes {_count(len(inputs), 'input')}, {listed(inputs)}, not {len(node.args)}" if inputs else f"'{name}' takes no inputs", node.span, f"write {example}")
+        seen: set[str] = set()
+        for k in node.keywords:
+            if k.name in seen:
+                self.fail(f"'{k.name}' is given twice", k.span, "give each hyper-parameter one value")
+            seen.add(k.name)
+            if k.name in inputs:
+                self.fail(f"'{k.name}' is an input of '{name}' and given by name", k.span, f"inputs stand in order, before ';': {example}")
+            if k.name not in params:
+                self.fail(f"'{name}' has no hyper-parameter '{k.name}'", k.span, near(k.name, params, f"it has {listed(params)}" if params else "it has none"))
+        for p in signature.params:
+            if p.default is None and p.name not in seen:
+                self.fail(f"'{name}' needs its hyper-parameter '{p.name}'", node.span, f"write {example}")
+
+    def function_arguments(self, signature: Signature, node: syntax.Call) -> dict[str, Target]:
+        out: dict[str, Target] = {}
+        names = {f.name for f in signature.functions}
+        for k in node.keywords:
+            if k.name not in names:
+                continue
+            if not isinstance(k.value, syntax.Name):
+                self.fail(f"'{k.name}' stands for a function", k.value.span, f"write the name of a function: {k.name} = euclidean")
+            if k.value.id in self.functions:
+                self.blame.not_yet("a local function as an argument of a loss", k.value.span, "define it as a loss of this file: _dist(u: real[d], v: real[d]) = ..")
+            target = self.targets.get(k.value.id) or self.global_function(k.value.id)
+            if target is None:
+                self.fail(f"there is no function '{k.value.id}'", k.value.span, near(k.value.id, [*self.targets, *VECTORS, *FUNCTIONS], "name a function or a loss"))
+            out[k.name] = target
+        return out
+
+    def applied_loss(
+        self, name: str, body: Array, axes: Mapping[str, str], declared: Sequence[Input | Param], nodes: Sequence[syntax.Node], params: Sequence[Param],
+        node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope,
+    ) -> Steps[Array]:  # fmt: skip
+        """A loss at arguments: its axes bind to theirs, its names to their values."""
+        if bracket:
+            args, bound, marks = yield self.bracketed_arguments(name, axes, declared, nodes, bracket, scope)
+        else:
+            args, bound, marks = yield self.plain_arguments(name, declared, nodes, node, scope)
+        roots = {root: bound[a].axis for a, root in axes.items() if a in bound}
+        values: dict[str, tuple[tuple[Index, ...], Expr]] = {}
+        for what, (formals, term), arg in zip(declared, args, nodes, strict=True):
+            self.check_fit(term, what, roots, arg, name)
+            values[what.name] = (formals, term.number)
+        for p in params:
+            if p.name not in values:
+                assert p.default is not None
+                values[p.name] = ((), _default(p))
+        names = {i.name: i for i in declared}
+        order = [n for n in axes if n in bound]
+        out, slots = self.opened(body, axes, {n: bound[n] for n in order})
+        changed = instantiate(body.term.parts(), values, {r: str(a) for r, a in roots.items()}, out)
+        del names
+        term = body.term.map(changed).at(marks)
+        if slots:
+            return self.closed(Array(term, slots), scope)
+        return self.closed(self.computed(term), scope)
+
+    def opened(self, body: Array, axes: Mapping[str, str], bound: Mapping[str, Index]) -> tuple[dict[Index, Expr], tuple[Slot, ...]]:
+        """What the indices of a loss that gives an array become, and its slots as the caller sees them."""
+        out: dict[Index, Expr] = {}
+        slots: list[Slot] = []
+        for slot in body.slots or ():
+            root = axes.get(slot.axis or "", slot.axis or "")
+            mine = bound.get(slot.name) or next((i for a, i in bound.items() if axes[a] == root), None)
+            assert mine is not None
+            axis = str(mine.tag) if isinstance(mine.tag, str) else next((a for a, r in self.axes.items() if r == mine.axis), None)
+            if slot.name in bound and isinstance(mine.tag, str):
+                index = mine
+            else:
+                index = fresh(mine.axis)
+            out[slot.index] = ix(index)
+            slots.append(Slot(axis if axis and index is mine else slot.name, axis, index))
+        return out, tuple(slots)
+
+    def plain_arguments(
+        self, name: str, declared: Sequence[Input | Param], nodes: Sequence[syntax.Node], node: syntax.Call, scope: Scope
+    ) -> Steps[tuple[list[tuple[tuple[Index, ...], Term]], dict[str, Index], dict[Index, Expr]]]:
+        """Arguments whose un-indexed axes are the loss's own."""
+        marked, marks = scope.marked()
+        args: list[tuple[tuple[Index, ...], Term]] = []
+        bound: dict[str, Index] = {}
+        for what, x in zip(declared, nodes, strict=True):
+            wanted = [n for _, n in what.kind.axes]
+            if not wanted:
+                args.append(((), (yield self.term(x, marked))))
+                continue
+            array: Array = yield self.array(x, marked)
+            formals = self.event_axes(name, what, wanted, array, x)
+            for n, index in zip(wanted, formals, strict=True):
+                seen = bound.setdefault(n, self.settled_index(index, array))
+                if seen.axis != self.settled_index(index, array).axis:
+                    hint = f"name the axis: {name}[{seen.axis}](..)"
+                    self.fail(f"the axis '{n}' of '{name}' is '{seen.axis}' in one argument and '{self.settled_index(index, array).axis}' in another", x.span, hint)
+            args.append((formals, array.term))
+        return args, bound, marks
+
+    def settled_index(self, index: Index, array: Array) -> Index:
+        """An index with the axis that its slot has; a formal of a head does not know its own."""
+        if isinstance(index.tag, str):
+            return index
+        slot = next(s for s in array.slots or () if s.index == index)
+        return Index(self.axes[slot.axis or ""], index.tag)
+
+    def event_axes(self, name: str, what: Input | Param, wanted: Sequence[str], array: Array, node: syntax.Node) -> tuple[Index, ...]:
+        found = [s.index for s in array.slots or ()]
+        found += [i for i in _ordered(array.term.expr.free, self.axes) if i not in found]
+        unknown = next((s for s in array.slots or () if s.axis is None), None)
+        if unknown:
+            self.fail(f"the axis of the index '{unknown.name}' of '{self.text(node)}' is not known here", node.span, f"say it in the head: [{unknown.name} in n]")
+        shown = [next((s.name for s in array.slots or () if s.index == i), str(i.tag)) for i in found]
+        if len(found) != len(wanted):
+            has = f"has the un-indexed axes {listed(shown)}" if len(shown) > 1 else f"has the un-indexed axis {shown[0]}" if shown else "has no un-indexed axis"
+            axes = f"along {_count(len(wanted), 'axis', 'axes')}" if len(wanted) > 1 else "along one axis"
+            hint = f"name the axis: {name}[{shown[-1] if shown else 'd'}](..)" if len(wanted) == 1 else f"name the axes: {name}[{', '.join(shown[: len(wanted)] or wanted)}](..)"
+            if not shown:
+                hint = f"'{what.name}' of '{name}' is an array over {listed(wanted)}"
+            self.fail(f"'{name}' runs {axes}, and its argument {has}", node.span, hint)
+        if array.slots is None and len(wanted) > 1:
+            if set(shown) != set(wanted):
+                hint = f"name the axes in their order: {name}[{', '.join(shown)}](..)"
+                self.fail(f"which of the axes {listed(shown)} is which of {listed(wanted)}?", node.span, hint)
+            by_name = dict(zip(shown, found, strict=True))
+            return tuple(by_name[n] for n in wanted)
+        return tuple(found)
+
+    def bracketed_arguments(
+        self, name: str, axes: Mapping[str, str], declared: Sequence[Input | Param], nodes: Sequence[syntax.Node], bracket: syntax.Bracket, scope: Scope
+    ) -> Steps[tuple[list[tuple[tuple[Index, ...], Term]], dict[str, Index], dict[Index, Expr]]]:
+        """Arguments whose axes the bracket names, in the order in which the loss declares its own."""
+        if bracket.guard is not None:
+            self.fail(f"'{name}' takes no guard", bracket.guard.span, "reductions take guards: sum[n | condition](x)")
+        inner, bounds = yield bracket_scope(self, bracket, scope)
+        order = list(dict.fromkeys(n for what in declared for _, n in what.kind.axes))
+        if len(bounds) != len(order):
+            takes = f"{len(order)} axes, {listed(order)}" if len(order) > 1 else "one axis" if order else "no axis"
+            self.fail(f"'{name}' runs along {takes}, and its bracket names {len(bounds)}", bracket.span, f"write {name}[{', '.join(order)}](..)" if order else f"write {name}(..)")
+        by_name = dict(zip(order, bounds, strict=True))
+        args: list[tuple[tuple[Index, ...], Term]] = []
+        for what, x in zip(declared, nodes, strict=True):
+            term: Term = yield self.term(x, inner)
+            formals = tuple(by_name[n].index for _, n in what.kind.axes)
+            for b in bounds:
+                if b.index in term.expr.free and b.index not in formals:
+                    hint = f"'{what.name}' of '{name}' is no array over '{b.name}'; index the argument, or reduce it"
+                    self.fail(f"the argument '{what.name}' depends on the axis '{b.name}' of the bracket", x.span, hint)
+            args.append((formals, term))
+        return args, {n: b.index for n, b in by_name.items()}, {b.index: scope.own[b.axis] for b in bounds if b.axis in scope.own}
+
+    def check_fit(self, term: Term, what: Input | Param, roots: Mapping[str, Any], node: syntax.Node, name: str) -> None:
+        """A kind is given where another is due and neither contains the other."""
+        kind = what.kind
+        sort = term.sort
+        of = roots.get(kind.of) if kind.of else None
+        found = misfit(sort, kind, of)
+        if found is None and term.literal is not None and not inside(term.literal, kind):
+            found = (f"{self.text(node)}, outside of its domain", f"give a number that is {kind.row.doc}" if kind.interval is None else f"give a number in {kind.interval}")
+        if found is not None:
+            message, hint = found
+            self.fail(f"'{what.name}' of '{name}' is {_article(kind.name)} and is given {message}", node.span, hint)
+
+    # -- reductions
+
+    def bracketed(self, name: str, bracket: syntax.Bracket, node: syntax.Call, scope: Scope) -> Steps[Array]:
+        row = REDUCTIONS[name]
+        if row.not_yet:
+            self.blame.not_yet(name, bracket.base.span, "this version has sum, mean, max, min, logsumexp, count, any, all, argmax, argmin, norm, softmax, log_softmax, rank, var, std")
+        if row.keeps_axis:
+            return (yield self.mapping(row, bracket, node, scope))
+        return self.computed((yield self.reduction(name, bracket, node.args, node.keywords, scope, node.span)))
+
+    def options(self, row: Reduction, keywords: Sequence[syntax.Keyword]) -> dict[str, syntax.Keyword]:
+        out: dict[str, syntax.Keyword] = {}
+        for k in keywords:
+            if k.name in out:
+                self.fail(f"the option '{k.name}' is given twice", k.span, "give it once")
+            if k.name not in row.options:
+                hint = near(k.name, row.options, f"its options are {listed(row.options)}" if row.options else "it has no options")
+                self.fail(f"'{row.name}' has no option '{k.name}'", k.span, hint)
+            out[k.name] = k
+        return out
+
+    def reduction(self, name: str, bracket: syntax.Bracket, args: Sequence[syntax.Node], keywords: Sequence[syntax.Keyword], scope: Scope, span: Span) -> Steps[Term]:
+        row = REDUCTIONS[name]
+        options = self.options(row, keywords)
+        bare_count = name == "count" and not args and bracket.guard is not None
+        if len(args) != 1 and not bare_count:
+            hint = f"write {name}[..](condition)" if row.body == "condition" else f"write {name}[..](x); options are named"
+            self.fail(f"'{name}' takes one argument, not {len(args)}", span, hint)
+        inner, bounds = yield bracket_scope(self, bracket, scope)
+        if row.gives == "class" and len(bounds) != 1:
+            self.fail(f"'{name}' runs along one axis, not {len(bounds)}", bracket.span, f"write {name}[{bounds[0].name}](x)")
+        guard = yield self.guard(bracket, inner, bounds)
+        binders = [b.index for b in bounds]
+        if bare_count:
+            return value(red("sum", binders, ONE, guard), INTEGER)
+        default = (yield self.number(options["default"].value, scope)).number if "default" in options else None
+        if row.body == "condition":
+            what = yield self.condition(args[0], inner, f"what '{name}' looks at")
+            out = _conditional(name, binders, what.expr, guard)
+            return out if default is None else value(_defaulted(out.number, bounds, guard, default))
+        body: Term = yield self.number(args[0], inner)
+        if name == "mean" and "weight" in options:
+            weight: Term = yield self.number(options["weight"].value, inner)
+            return value(_weighted(binders, body.number, weight.number, guard, default))
+        if name in ("var", "std"):
+            ddof = (yield self.number(options["ddof"].value, scope)).number if "ddof" in options else ZERO
+            out_expr = _variance(binders, body.number, guard, ddof)
+            out = value(call("sqrt", out_expr) if name == "std" else out_expr, sort_of_range(FUNCTIONS["sqrt"].range))
+        else:
+            out = _numeric(name, binders, body, guard, bounds)
+        return out if default is None else replace(value(_defaulted(out.number, bounds, guard, default)), sort=out.sort if row.gives == "class" else NUMBER)
+
+    def guard(self, bracket: syntax.Bracket, inner: Scope, bounds: Sequence[Bound]) -> Steps[Expr]:
+        """The condition of a bracket, with those that ignored classes bring."""
+        guard = TRUE
+        if bracket.guard is not None:
+            guard = (yield self.condition(bracket.guard, inner, "the guard")).expr
+        kept = []
+        for i in self.ignoring:
+            for b in bounds:
+                for root, n in i.kind.axes:
+                    if b.axis is not None and self.axes[b.axis] == root:
+                        at = [ix(b.index) if m == n else inner.own[m] for _, m in i.kind.axes]
+                        kept.append(cmp("!=", ref(i.name, at), num(i.kind.ignore or 0)))
+        return and_(*kept, guard)
+
+    def mapping(self, row: Reduction, bracket: syntax.Bracket, node: syntax.Call, scope: Scope) -> Steps[Array]:
+        """softmax, log_softmax and rank: the axis stays, and an index after the call goes to it."""
+        name = row.name
+        options = self.options(row, node.keywords)
+        if len(node.args) != 1:
+            self.fail(f"'{name}' takes one argument, not {len(node.args)}", node.span, f"write {name}[..](x); options are named")
+        inner, bounds = yield bracket_scope(self, bracket, scope)
+        guard = yield self.guard(bracket, inner, bounds)
+        body: Term = yield self.number(node.args[0], inner)
+        x, binders = body.number, [b.index for b in bounds]
+        sort = NUMBER
+        if name == "rank":
+            falling = self.order(options.get("order"))
+            if len(bounds) != 1:
+                self.fail(f"'rank' runs along one axis, not {len(bounds)}", bracket.span, f"write rank[{bounds[0].name}](x)")
+            other = fresh(binders[0].axis)
+            theirs, allowed = (replace_indices(e, {binders[0]: ix(other)}) for e in (x, guard))
+            before = cmp(">" if falling else "<", theirs, x)
+            out, outside, sort = add(ONE, red("sum", [other], ONE, and_(allowed, before))), NAN, INTEGER
+        else:
+            out, outside = sub(x, red("logsumexp", binders, x, guard)), neg(INF)
+            if name == "softmax":
+                out, outside = call("exp", out), ZERO
+                sort = Sort(kind="simplex", interval=sort_of_range(FUNCTIONS["sigmoid"].range).interval, of=self.axes[bounds[0].axis]) if len(bounds) == 1 and bounds[0].axis else NUMBER
+            else:
+                sort = Sort(kind="logprob")
+        if guard is not TRUE:
+            out = pw([(out, guard)], outside)
+        return Array(value(out, sort), tuple(Slot(b.name, b.axis, b.index) for b in bounds))
+
+    def order(self, option: syntax.Keyword | None) -> bool:
+        """Whether the order is descending."""
+        if option is None:
+            return False
+        if not isinstance(option.value, syntax.Name) or option.value.id not in ("ascending", "descending"):
+            self.fail("the order is a word", option.value.span, "write order = ascending or order = descending")
+        return option.value.id == "descending"
+
+
+# -- building -----------------------------------------------------------------------------------------------------------
+
+
+def _conditional(name: str, binders: Sequence[Index], body: Expr, guard: Expr) -> Term:
+    if name == "count":
+        return value(red("sum", binders, ONE, and_(guard, body)), INTEGER)
+    if name == "all":
+        return condition(not_(red("any", binders, not_(body), guard)))
+    return condition(red("any", binders, body, guard))
+
+
+def _numeric(name: str, binders: Sequence[Index], body: Term, guard: Expr, bounds: Sequence[Bound]) -> Term:
+    x = body.number
+    if name == "mean":
+        return value(div(red("sum", binders, x, guard), red("sum", binders, ONE, guard)))
+    sort = NUMBER
+    if name in ("argmax", "argmin"):
+        sort = Sort("class", "class", of=bounds[0].root, integer=True, places=True) if bounds[0].root else INTEGER
+    elif name in ("sum", "max", "min") and body.sort.integer:
+        sort = INTEGER if body.sort.places or body.sort.role == "condition" else Sort(integer=True)
+    elif name == "norm":
+        sort = sort_of_range(FUNCTIONS["sqrt"].range)
+    return value(red(name, binders, x, guard), sort)
+
+
+def _weighted(binders: Sequence[Index], body: Expr, weight: Expr, guard: Expr, default: Expr | None) -> Expr:
+    """The weighted mean: an entry of weight 0 is removed, and weights that sum to 0 leave nothing."""
+    kept = and_(guard, cmp("!=", weight, ZERO))
+    total = red("sum", binders, weight, kept)
+    mean = div(red("sum", binders, mul(weight, body), kept), total)
+    return mean if default is None else pw([(mean, cmp("!=", total, ZERO))], default)
+
+
+def _variance(binders: Sequence[Index], body: Expr, guard: Expr, ddof: Expr) -> Expr:
+    count = red("sum", binders, ONE, guard)
+    mean = div(red("sum", binders, body, guard), count)
+    return div(red("sum", binders, pow_(sub(body, mean), num(2)), guard), sub(count, ddof))
+
+
+def _defaulted(out: Expr, bounds: Sequence[Bound], guard: Expr, default: Expr) -> Expr:
+    """A reduction, or the default where the guard leaves nothing."""
+    if guard is TRUE:
+        some = and_(*(cmp(">", size(b.index.axis), ZERO) for b in bounds))
+    else:
+        some = red("any", [b.index for b in bounds], TRUE, guard)
+    return pw([(out, some)], default)
+
+
+def _elementary(name: str, args: Sequence[Term], sort: Sort) -> Term:
+    """A row of the table of functions at its arguments."""
+    first = args[0].number
+    if name in LOGARITHMS:
+        return logarithm(name, first)
+    if name == "pow":
+        return value(pow_(first, args[1].number))
+    if name == "stop":
+        return value(stop(first), args[0].sort if args[0].sort.role == "number" else NUMBER)
+    if all(a.sort.integer for a in args) and name in _KEEPS_WHOLE or name in _MAKES_WHOLE:
+        places = all(a.sort.places or not a.sort.integer for a in args)
+        sort = INTEGER if places else Sort(integer=True)
+    out = first
+    if name in ("max", "min"):
+        for a in args[1:]:
+            out = call(name, out, a.number)
+        return value(out, sort)
+    return value(call(name, *(a.number for a in args)), sort)
+
+
+_KEEPS_WHOLE = ("abs", "max", "min", "clip", "relu", "mod", "sign")
+_MAKES_WHOLE = ("floor", "ceil")
+_NEVER = {"==": ("==", "!="), "!=": ("!=", "==")}
+
+
+def _comparison(op: str, a: Term, b: Term) -> Expr:
+    """``a op b``; a condition compared with 0 or 1 is itself or its contrary."""
+    for x, y in ((a, b), (b, a)):
+        if x.sort.role == "condition" and y.literal in (0, 1) and op in ("==", "!="):
+            return x.expr if (y.literal == 1) == (op == "==") else not_(x.expr)
+    return cmp(op, a.number, b.number)
+
+
+def _declared(i: Input) -> Array:
+    e = i.element
+    slots = tuple(Slot(n, n, Index(axis, n)) for axis, n in i.kind.axes)
+    if i.kind.role == "condition":
+        return Array(condition(cmp("!=", e, ZERO)), slots)
+    return Array(value(e, sort_of(i.kind, data=True)), slots)
+
+
+def _parameter(p: Param) -> Array:
+    array = _declared(Input(p.name, p.kind))
+    return array if p.kind.role == "condition" else Array(value(array.term.expr, sort_of(p.kind, data=False)), array.slots)
+
+
+def _argument(array: Array) -> Array:
+    return array
+
+
+def _default(p: Param) -> Expr:
+    x = p.default
+    assert x is not None
+    if isinstance(x, float):
+        return INF if x > 0 else neg(INF)
+    return num(x)
+
+
+def _index_sort(axis: str | None) -> Sort:
+    return Sort("index", "integer", of=axis, integer=True, places=True)
+
+
+def _is_own(index: Index, axis: str) -> bool:
+    return index.tag == axis
+
+
+def _ordered(free: frozenset[Index], axes: Mapping[str, str]) -> list[Index]:
+    """The axes' own indices among free ones, in the order of declaration."""
+    found = {i.tag: i for i in free if isinstance(i.tag, str)}
+    return [found[a] for a in axes if a in found] if len(found) > 1 else list(found.values())
+
+
+def _natural(x: Term) -> bool:
+    return x.literal is not None and x.literal >= 0
+
+
+def _shifts(body: syntax.Node, names: set[str]) -> bool:
+    """Whether a name of the circle is read at a shifted index."""
+    stack = [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, syntax.Bracket) and isinstance(node.base, syntax.Name) and node.base.id in names:
+            values = [i.value if isinstance(i, syntax.Keyword) else i for i in node.items]
+            if any(isinstance(v, syntax.Binary) and v.op in "+-" for v in values):
+                return True
+        stack += syntax.children(node)
+    return False
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    words = {0: "no", 1: "one", 2: "two", 3: "three"}
+    return f"{words.get(n, n)} {one if n == 1 else many or one + 's'}"
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" and kind != "unit" else f"a {kind}"
+
+
+def _grouped(text: str) -> str:
+    return text if text.replace("_", "").isalnum() else f"({text})"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else name[:57] + "..."
+
+
+def _example(name: str) -> str:
+    row = find_row(name)
+    if name in REDUCTIONS and REDUCTIONS[name].bracketless is None:
+        return f"{name}[n](x)"
+    if name in VECTORS:
+        return f"{name}({', '.join(i.name for i in VECTORS[name].inputs)})"
+    return f"{name}({', '.join(row.args)})" if row else f"{name}(..)"
+

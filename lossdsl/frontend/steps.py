@@ -1,0 +1,40 @@
+"""Recursion on an explicit stack: a step is a generator that yields the steps it needs and is sent their results.
+
+So a chain of thousands of names, or an expression nested as deep, needs no more of Python's own stack than a flat one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import GeneratorType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Steps = Generator[Any, Any, T]
+
+
+def run(step: Steps[T] | T) -> T:
+    """The result of a step. What is yielded but is no generator counts as a result that is there already."""
+    if not isinstance(step, GeneratorType):
+        return step  # type: ignore[return-value]
+    stack: list[Steps[Any]] = [step]
+    result: Any = None
+    try:
+        while True:
+            try:
+                wanted = stack[-1].send(result)
+            except StopIteration as done:
+                stack.pop()
+                result = done.value
+                if not stack:
+                    return result  # type: ignore[no-any-return]
+            else:
+                if isinstance(wanted, GeneratorType):
+                    stack.append(wanted)
+                    result = None
+                else:
+                    result = wanted
+    except BaseException:
+        while stack:
+            stack.pop().close()
+        raise
