@@ -57,7 +57,8 @@ class Convention:
         declared = dict.fromkeys(a for i in program.inputs for a in i.axes)
         for axis in self.axes:
             if axis not in declared:
-                raise LossError(f"{program.name} has no axis {axis!r}", hint=did_you_mean(axis, declared) or _listed("its axes are", declared))
+                hint = did_you_mean(axis, declared) or _listed("its axes are", declared)
+                raise LossError(f"{program.name} has no axis {axis!r}", hint=hint)
         self.defaults: dict[str, Number] = {p.name: p.default for p in program.params if p.default is not None}
         self.defaults |= {name: check_number(program, name, value) for name, value in (params or {}).items()}
         if len(self.defaults) == len(self.known):
@@ -203,11 +204,12 @@ def _number(value: Any) -> Number | None:
 
 
 def _check_domain(program: Program, p: Param, value: Number) -> None:
+    said = f"hyper-parameter {p.name!r} of {program.name} is {_plain(value)}"
     if value not in p.domain:
-        raise LossError(f"hyper-parameter {p.name!r} of {program.name} is {_plain(value)}, outside {p.domain}", hint=f"{p.name} is {p.kind.name}")
-    whole = p.kind.integer and math.isfinite(value) and value != int(value)
-    if whole or (p.kind.name == "sign" and value == 0):
-        raise LossError(f"hyper-parameter {p.name!r} of {program.name} is {_plain(value)}", hint=f"{p.name} is {p.kind.name}: {p.kind.row.doc}")
+        raise LossError(f"{said}, outside {p.domain}", hint=f"{p.name} is {p.kind.name}")
+    broken = p.kind.integer and math.isfinite(value) and value != int(value)
+    if broken or (p.kind.name == "sign" and value == 0):
+        raise LossError(said, hint=f"{p.name} is {p.kind.name}: {p.kind.row.doc}")
 
 
 def _plain(value: Number) -> str:
@@ -228,7 +230,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "and": lambda a, b: a and b, "or": lambda a, b: a or b, "not": operator.not_, "iverson": int,
 }  # fmt: skip
 _CALLS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "max": max, "min": min, "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "floor": math.floor, "relu": lambda x: max(x, 0),
+    "abs": abs, "max": max, "min": min, "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "floor": math.floor,
+    "relu": lambda x: max(x, 0),
 }  # fmt: skip
 _CONSTANTS = {"pi": math.pi, "inf": math.inf, "nan": math.nan}
 

@@ -1,4 +1,4 @@
-"""Run programs on NumPy arrays: printed source, evaluated in blocks of rows whose intermediates stay in the cache."""
+"""Losses on NumPy arrays: calls are prepared by the convention, evaluated by printed kernels, and put back into the caller's shapes."""
 
 from __future__ import annotations
 
@@ -13,48 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossdsl import pipeline
-from lossdsl.codegen.numpy import NUMPY
-from lossdsl.codegen.printer import print_function, with_helpers
 from lossdsl.errors import LossError
 from lossdsl.ir.expr import INF, Expr, neg, num, rewrite
-from lossdsl.ir.program import BATCH, Input, Program
+from lossdsl.ir.program import Input, Program
+from lossdsl.passes.measure import WEIGHT, weighted
+from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, outside, wanted_dtype
 from lossdsl.runtime.convention import Convention, Layout, Number, Place
-from lossdsl.schedule import schedule
+from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks
 
 Array = NDArray[Any]
 
-_BLOCK = 64 * 1024  # bytes of one intermediate: some ten of them fit into a second-level cache
 _PLANS = 256  # remembered shapes of calls
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A printed function, its source, and what is needed to run it in blocks.
-
-    ``widths`` are the axes of the intermediates beside the batch; ``rows`` says for each output whether it has a row for each
-    row of the batch.
-    """
-
-    run: Callable[..., Any]
-    source: str
-    widths: tuple[tuple[str, ...], ...]
-    rows: tuple[bool, ...]
-
-    def width(self, sizes: Mapping[str, int]) -> int:
-        """The numbers that the largest intermediate has for each row."""
-        return max((math.prod(sizes.get(a, 1) for a in axes) for axes in self.widths), default=1)
-
-
-def build(program: Program) -> Kernel:
-    """Print and load a legalised program."""
-    scheduled = schedule(program)
-    source = with_helpers(print_function(program, scheduled, NUMPY, "kernel"), NUMPY)
-    space: dict[str, Any] = {}
-    exec(compile(source, f"<lossdsl {program.name}>", "exec"), space)  # our own printed text, never a user's
-    widths = {tuple(str(i.axis) for i in (*s.indices, *s.over) if i.axis != BATCH) for s in scheduled.stages}
-    batched = any(BATCH in i.axes for i in program.inputs)
-    rows = tuple(batched and any(i.axis == BATCH for i in o.indices) for o in program.outputs)
-    return Kernel(space["kernel"], source, tuple(sorted(widths)), rows)
 
 
 @dataclass(frozen=True)
@@ -109,6 +78,7 @@ class Compiled:
         self._plans: dict[Any, Plan] = {}
         self._quicks: dict[Any, Quick | None] = {}
         self._lock = threading.RLock()
+        self._weighted: Compiled | None = None
         self._positions = {i.name: k for k, i in enumerate(program.inputs)}
         self._bound = _specialised(program, self.convention.defaults, self.wrt)
 
@@ -141,6 +111,9 @@ class Compiled:
             quick, arrays = self._quick(inputs, "value", reduction)
             if quick is not None and (result := quick(arrays)) is not None:
                 return result[0]
+        if self._over_samples(sample_weight, sample_mask):
+            inputs = self._with_weight(inputs, named, sample_weight, sample_mask)
+            return self._measured()(*inputs, reduction=reduction, check=check, **named)
         call = self._prepare(inputs, named, reduction, sample_weight, sample_mask, check)
         (value,) = self._evaluate(call, "value")
         return value
@@ -152,6 +125,9 @@ class Compiled:
             quick, arrays = self._quick(inputs, "gradient", reduction)
             if quick is not None and (result := quick(arrays)) is not None:
                 return result[0], _one(result[1:])
+        if self._over_samples(sample_weight, sample_mask):
+            inputs = self._with_weight(inputs, named, sample_weight, sample_mask)
+            return self._measured().value_and_grad(*inputs, reduction=reduction, check=check, **named)
         call = self._prepare(inputs, named, reduction, sample_weight, sample_mask, check)
         value, *grads = self._evaluate(call, "gradient")
         return value, _one(grads)
@@ -159,9 +135,36 @@ class Compiled:
     def value_grad_hess(self, /, *inputs: Any, sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
                         **named: Any) -> tuple[Any, Any, Any]:
         """For each sample the value, the gradient and the diagonal of the Hessian."""
+        if self._over_samples(sample_weight, sample_mask):
+            inputs = self._with_weight(inputs, named, sample_weight, sample_mask)
+            return self._measured().value_grad_hess(*inputs, check=check, **named)
         call = self._prepare(inputs, named, "none", sample_weight, sample_mask, check)
         value, *rest = self._evaluate(call, "hessian")
         return value, _one(rest[: len(self.wrt)]), _one(rest[len(self.wrt) :])
+
+    # -- weights on a declared sample axis ----------------------------------------------------------------------------------
+
+    def _over_samples(self, weight: Any, mask: Any) -> bool:
+        return self.program.batch is not None and (weight is not None or mask is not None)
+
+    def _measured(self) -> Compiled:
+        """The same loss with the weights as a further input."""
+        if self._weighted is None:
+            wrt, axes, params = self._settings
+            self._weighted = Compiled(weighted(self.program), wrt, axes, params)
+        return self._weighted
+
+    def _with_weight(self, inputs: Sequence[Any], named: dict[str, Any], weight: Any, mask: Any) -> tuple[Any, ...]:
+        """The inputs, the hyper-parameters taken out of ``named``, and the weights with the mask in them."""
+        given, changed = self.convention.bind(inputs, named)
+        named.clear()
+        named.update(changed)
+        arrays = [as_array(i, x) for i, x in zip(self.program.inputs, given, strict=True)]
+        dtype = computing_dtype([x for i, x in zip(self.program.inputs, arrays, strict=True) if i.kind.role == "number"])
+        w = as_weights(1 if weight is None else weight, dtype)
+        if mask is not None:
+            w = np.where(as_mask(mask), w, dtype.type(0))
+        return (*given, w)
 
     # -- the short way of small plain calls -------------------------------------------------------------------------------
 
@@ -169,7 +172,7 @@ class Compiled:
         """For a call of arrays as kernels take them, without options, whose shapes were seen before: what runs it at once."""
         if len(inputs) != len(self._positions):
             return None, []
-        arrays = [x if type(x) is np.ndarray else _array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        arrays = [x if type(x) is np.ndarray else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         key = what, reduction, *[(x.shape, x.dtype, type(y) in (int, float)) for x, y in zip(arrays, inputs, strict=True)]
         try:
             return self._quicks[key], arrays
@@ -189,7 +192,7 @@ class Compiled:
             return None
         names = frozenset(i.name for i, b in zip(self.program.inputs, layout.batched, strict=True) if b)
         kernel = self._kernel(what, names, False)
-        if names and plan.rows > 2 * _rows(kernel, layout.sizes, plan.dtype.itemsize):
+        if names and plan.rows > 2 * block_rows(kernel, layout.sizes, plan.dtype.itemsize):
             return None
         extra = [plan.dtype.type(call.params[p.name]) for p in self._bound.program.params]
         if what == "gradient":
@@ -228,7 +231,7 @@ class Compiled:
         if named or len(inputs) != len(self._positions):
             inputs, changed = self.convention.bind(inputs, named)
         params = self.convention.parameters(changed) if changed or not self._bound.complete else self.convention.defaults
-        given = [x if type(x) is np.ndarray else _array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        given = [x if type(x) is np.ndarray else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         weak = tuple(type(x) in (int, float) for x in inputs)
         key = (weak, *[(x.shape, x.dtype) for x in given])
         plan = self._plans.get(key)
@@ -248,10 +251,12 @@ class Compiled:
         return call
 
     def _plan(self, given: Sequence[Array], weak: Sequence[bool]) -> Plan:
+        for i, x in zip(self.program.inputs, given, strict=True):
+            check_dtype(i, x.dtype)
         layout = self.convention.layout([x.shape for x in given])
-        dtype = _dtype([x for i, x, w in zip(self.program.inputs, given, weak, strict=True) if i.kind.role == "number" and not w])
+        dtype = computing_dtype([x for i, x, w in zip(self.program.inputs, given, weak, strict=True) if i.kind.role == "number" and not w])
         direct = all(
-            x.dtype == _wanted(i, dtype) and p.order is None and len(p.lead) < 2 and p.lead in ((), layout.batch)
+            x.dtype == wanted_dtype(i, dtype) and p.order is None and len(p.lead) < 2 and p.lead in ((), layout.batch)
             for i, x, p in zip(self.program.inputs, given, layout.places, strict=True)
         )
         classes, ignored = [], []
@@ -273,7 +278,9 @@ class Compiled:
                 if p.lead != plan.layout.batch:
                     x = np.broadcast_to(x, plan.layout.batch + p.event)
                 x = x.reshape(plan.rows, *p.event)
-            out.append(x.astype(_wanted(i, plan.dtype), copy=False))
+            if i.kind.role == "condition" and x.dtype != bool and not np.isin(x, (0, 1)).all():
+                raise LossError(f"input {i.name!r} is a condition and holds numbers other than 0 and 1")
+            out.append(x.astype(wanted_dtype(i, plan.dtype), copy=False))
         return out
 
     def _weigh(self, call: Call, weight: Any, mask: Any) -> None:
@@ -281,13 +288,11 @@ class Compiled:
         plan = call.plan
         keep: Array = np.ones(plan.layout.batch, bool)
         if mask is not None:
-            m = np.asarray(mask)
-            if m.dtype != bool and not np.isin(m, (0, 1)).all():
-                raise LossError("sample_mask holds values that are neither 0 nor 1", hint="a mask is of booleans; a weight goes to sample_weight")
+            m = as_mask(mask)
             self.convention.sample("sample_mask", m.shape, plan.layout.batch)
-            keep = keep & m.astype(bool)
+            keep = keep & m
         if weight is not None:
-            w = _weights(weight, plan.dtype)
+            w = as_weights(weight, plan.dtype)
             self.convention.sample("sample_weight", w.shape, plan.layout.batch)
             call.weight = np.broadcast_to(w, plan.layout.batch).reshape(-1)
             keep = keep & (w != 0)
@@ -300,13 +305,13 @@ class Compiled:
         """Find rows with a class outside its axis: their values are NaN."""
         for k, n in call.plan.classes:
             y = call.arrays[k]
-            if y.size == 0 or (0 <= y.min() and y.max() < n):
+            if y.size == 0 or (y.min() >= 0 and y.max() < n):
                 continue
-            bad = (y < 0) | (y >= n)
+            bad: Any = (y < 0) | (y >= n)
             ignore = self.program.inputs[k].kind.ignore
             if ignore is not None:
                 bad &= y != ignore
-            lead = 1 if call.plan.layout.places[k].lead else 0
+            lead = int(bool(call.plan.layout.places[k].lead))
             bad = bad.any(axis=tuple(range(lead, bad.ndim)))
             bad = np.broadcast_to(bad, (call.plan.rows,))
             call.outside = bad if call.outside is None else call.outside | bad
@@ -347,7 +352,7 @@ class Compiled:
         params = [plan.dtype.type(call.params[p.name]) for p in (self.program if call.changed else self._bound.program).params]
         summed = call.reduction != "none" and any(flags) and not (call.keep is not None and what == "hessian")
         with np.errstate(all="ignore"):
-            outputs = _blocks(kernel, arrays, flags, params, n, layout.sizes, weight, summed)
+            outputs = run_in_blocks(kernel, arrays, flags, params, n, layout.sizes, weight, summed)
             if summed and call.reduction == "mean":
                 outputs[0] = outputs[0] / total if total else math.nan
         return self._finish(call, what, outputs)
@@ -433,17 +438,37 @@ class Compiled:
         keep = call.keep
         for k, (i, p) in enumerate(zip(self.program.inputs, call.plan.layout.places, strict=True)):
             x = call.arrays[k]
-            bad = _outside(i, x, call.plan.layout.sizes)
+            bad = outside(i, x, call.plan.layout.sizes)
             if keep is not None:
                 bad = bad & (keep.reshape(-1, *[1] * (x.ndim - 1)) if p.lead else keep.any())
+            if WEIGHT in self._positions:
+                bad = bad & self._present(call, i, p)
             if bad.any():
-                at = tuple(int(j) for j in np.argwhere(bad)[0])
-                self._complain(i, call, p, at, x[at])
+                ends = (x == 0) | (x == 1) if i.kind.name == "prob" and i.kind.interval is None else False
+                hard = bad & ~np.asarray(ends)
+                at = tuple(int(j) for j in np.argwhere(hard if hard.any() else bad)[0])
+                message = self._misfit(i, call, p, at, x[at])
+                if hard.any():
+                    raise LossError(message)
+                warnings.warn(message, stacklevel=4)  # a sigmoid rounds to 0 and 1
         if call.reduction == "mean" and call.plan.layout.batch and call.rows == 0:
             raise LossError(f"the mean of {self.program.name} over no samples has no value")
 
-    def _complain(self, i: Input, call: Call, p: Place, at: tuple[int, ...], value: Any) -> None:
-        """Name the entry as the caller sees it: in the shape that was given."""
+    def _present(self, call: Call, i: Input, p: Place) -> Array:
+        """Where an input is looked at: at samples of weight above 0, along each of its sample axes."""
+        k = self._positions[WEIGHT]
+        w: Any = call.arrays[k] > 0
+        if call.plan.layout.places[k].lead and not p.lead:
+            w = w.any(axis=0)
+        lead = w.ndim - 1
+        out: Array = np.ones((1,) * (lead + len(i.axes)), bool)
+        for d, axis in enumerate(i.axes):
+            if axis == self.program.batch:
+                out = out & w.reshape(w.shape[:lead] + (1,) * d + (-1,) + (1,) * (len(i.axes) - d - 1))
+        return out if lead or not p.lead else out[None]
+
+    def _misfit(self, i: Input, call: Call, p: Place, at: tuple[int, ...], value: Any) -> str:
+        """A message that names the entry as the caller sees it: in the shape that was given."""
         where = at
         if p.lead:
             row = np.unravel_index(at[0], call.plan.layout.batch)
@@ -451,12 +476,7 @@ class Compiled:
         if p.order is not None:
             where = tuple(where[p.order.index(d)] for d in range(len(where)))
         place = f" at {where}" if where else ""
-        what = _domain(i, call.plan.layout.sizes)
-        message = f"input {i.name!r} of {self.program.name} is {value}{place}, {what}"
-        if i.kind.name == "prob" and i.kind.interval is None and value in (0, 1):
-            warnings.warn(message, stacklevel=5)
-        else:
-            raise LossError(message)
+        return f"input {i.name!r} of {self.program.name} is {value}{place}, {domain_text(i, call.plan.layout.sizes)}"
 
     def _check_value(self, call: Call, value: Any) -> None:
         if np.isnan(value).any():
@@ -466,86 +486,11 @@ class Compiled:
             raise LossError(f"the value of {self.program.name} is NaN{at}", hint=hint)
 
 
-# -- arrays -----------------------------------------------------------------------------------------------------------
-
-
 def _one(grads: Sequence[Any]) -> Any:
     return grads[0] if len(grads) == 1 else tuple(grads)
 
 
-def _array(i: Input, x: Any) -> Array:
-    """Anything array-like as an array of numbers."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise LossError(f"input {i.name!r} is a masked array", hint="give its data, and sample_mask")
-    try:
-        a = np.asarray(x)
-    except (ValueError, TypeError) as e:
-        raise LossError(f"input {i.name!r} cannot be read as an array: {e}") from None
-    if a.dtype.kind == "O" and a.size:
-        try:
-            a = a.astype(np.float64)
-        except (ValueError, TypeError):
-            raise LossError(f"input {i.name!r} holds values that are no numbers", hint="give an array of numbers") from None
-    return a
-
-
-def _dtype(numbers: Sequence[Array]) -> np.dtype[Any]:
-    """The dtype of the computation: that of the floats among the inputs, single for half precision, double if there are none."""
-    floats = [x.dtype for x in numbers if x.dtype.kind == "f"]
-    if not floats:
-        return np.dtype(np.float64)
-    return np.dtype(np.float32) if np.result_type(*floats).itemsize <= 4 else np.dtype(np.float64)
-
-
-def _wanted(i: Input, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return {"number": dtype, "condition": np.dtype(bool)}.get(i.kind.role, np.dtype(np.intp))
-
-
-def _weights(weight: Any, dtype: np.dtype[Any]) -> Array:
-    w = np.asarray(weight)
-    if w.dtype.kind not in "fiub":
-        raise LossError("sample_weight holds values that are no numbers")
-    if not (w >= 0).all() or not np.isfinite(w).all():
-        bad = np.argwhere(~((w >= 0) & np.isfinite(w)))[0]
-        raise LossError(f"sample_weight is {w[tuple(bad)]} at {tuple(int(j) for j in bad)}", hint="weights are finite and 0 or above")
-    return w.astype(dtype)
-
-
-def _outside(i: Input, x: Array, sizes: Mapping[str, int]) -> Array:
-    """Where an array leaves its input's domain."""
-    kind = i.kind
-    with np.errstate(invalid="ignore"):
-        if kind.role == "condition":
-            return np.zeros(x.shape, bool)
-        if kind.role == "class":
-            bad: Array = (x < 0) | (x >= sizes.get(str(kind.of), np.iinfo(np.intp).max))
-            return bad if kind.ignore is None else bad & (x != kind.ignore)
-        if kind.role == "label":
-            return np.zeros(x.shape, bool)
-        d = kind.domain
-        low = x > float(d.low) if d.low_open else x >= float(d.low)
-        high = x < float(d.high) if d.high_open else x <= float(d.high)
-        bad = ~(low & high)
-        if kind.integer:
-            bad = bad | (x != np.floor(x)) | ((x == 0) if kind.name == "sign" else False)
-        if kind.name == "simplex" and not bad.any():
-            axis = x.ndim - len(i.axes) + i.axes.index(str(kind.of))
-            off = np.abs(x.sum(axis=axis, keepdims=True) - 1) > 64 * np.finfo(x.dtype).eps ** 0.5 / 64
-            bad = bad | off
-        return bad
-
-
-def _domain(i: Input, sizes: Mapping[str, int]) -> str:
-    if i.kind.role == "class":
-        return f"and its classes are 0 to {sizes[str(i.kind.of)] - 1}" if i.kind.of in sizes else "and classes are counted from 0"
-    if i.kind.name == "simplex":
-        return f"and along {i.kind.of} the entries are nonnegative and sum to 1"
-    if i.kind.integer:
-        return f"and it is {i.kind.name}: {i.kind.row.doc}"
-    return f"outside {i.domain} ({i.kind.name})"
-
-
-# -- kernels ----------------------------------------------------------------------------------------------------------
+# -- hyper-parameters as numbers --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -573,53 +518,3 @@ def _number(value: Number) -> Expr:
     if isinstance(value, float) and math.isinf(value):
         return INF if value > 0 else neg(INF)
     return num(str(value) if isinstance(value, float) else value)
-
-
-def _blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params: Sequence[Any], n: int, sizes: Mapping[str, int],
-            weight: Array | None, summed: bool) -> list[Any]:  # fmt: skip
-    """Run a kernel, over blocks of rows if there are many; ``summed`` gives the weighted sum of the first output.
-
-    What has no row for each row of the batch is a sum over it, and blocks add up.
-    """
-    item = max((x.dtype.itemsize for x in arrays if x.dtype.kind == "f"), default=8)
-    rows = _rows(kernel, sizes, item) if any(flags) else n
-    if n <= 2 * rows or not any(flags):
-        out = kernel.run(*arrays, *params)
-        outputs = list(out) if isinstance(out, tuple) else [out]
-        if summed:
-            outputs[0] = _sum(outputs[0], weight)
-        return [_own(x, arrays) for x in outputs]
-    whole: list[Any] = []
-    sums: list[float] = []
-    for start in range(0, n, rows):
-        at = slice(start, start + rows)
-        out = kernel.run(*[x[at] if b else x for x, b in zip(arrays, flags, strict=True)], *params)
-        parts = out if isinstance(out, tuple) else (out,)
-        if not whole:
-            whole = [np.empty((n, *p.shape[1:]), p.dtype) if r else 0 for p, r in zip(parts, kernel.rows, strict=True)]
-        first = 0
-        if summed:
-            sums.append(float(_sum(parts[0], None if weight is None else weight[at])))
-            first = 1
-        for k in range(first, len(parts)):
-            if kernel.rows[k]:
-                whole[k][at] = parts[k]
-            else:
-                whole[k] = whole[k] + parts[k]
-    if summed:
-        whole[0] = math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
-    return whole
-
-
-def _rows(kernel: Kernel, sizes: Mapping[str, int], item: int) -> int:
-    """The rows of one block."""
-    return max(1, _BLOCK // (kernel.width(sizes) * item))
-
-
-def _own(x: Any, arrays: Sequence[Any]) -> Any:
-    """An output that is no view of an input."""
-    return x.copy() if isinstance(x, np.ndarray) and (x.base is not None or any(x is y for y in arrays)) else x
-
-
-def _sum(rows: Array, weight: Array | None) -> Any:
-    return rows.sum() if weight is None else (rows * weight).sum()

@@ -1,0 +1,106 @@
+"""What a caller gives to the NumPy backend, read as arrays of numbers, and whether it is what the declarations promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossdsl.errors import LossError
+from lossdsl.ir.program import Input
+
+Array = NDArray[Any]
+
+
+def as_array(i: Input, x: Any) -> Array:
+    """Anything array-like as an array of numbers."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise LossError(f"input {i.name!r} is a masked array", hint="give its data, and sample_mask")
+    try:
+        a = np.asarray(x)
+    except (ValueError, TypeError) as e:
+        raise LossError(f"input {i.name!r} cannot be read as an array: {e}") from None
+    if a.dtype.kind == "O" and a.size:
+        try:
+            a = a.astype(np.float64)
+        except (ValueError, TypeError):
+            raise LossError(f"input {i.name!r} holds values that are no numbers", hint="give an array of numbers") from None
+    return a
+
+
+def computing_dtype(numbers: Sequence[Array]) -> np.dtype[Any]:
+    """The dtype of the computation: that of the floats among the inputs, single for half precision, double if there are none."""
+    floats = [x.dtype for x in numbers if x.dtype.kind == "f"]
+    if not floats:
+        return np.dtype(np.float64)
+    return np.dtype(np.float32) if np.result_type(*floats).itemsize <= 4 else np.dtype(np.float64)
+
+
+def wanted_dtype(i: Input, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return {"number": dtype, "condition": np.dtype(bool)}.get(i.kind.role, np.dtype(np.intp))
+
+
+def as_mask(mask: Any) -> Array:
+    m = np.asarray(mask)
+    if m.dtype != bool and not np.isin(m, (0, 1)).all():
+        raise LossError("sample_mask holds values that are neither 0 nor 1", hint="a mask is of booleans; a weight goes to sample_weight")
+    return m.astype(bool)
+
+
+_KINDS = {"number": "fiub", "condition": "biu", "class": "iub", "label": "iub"}
+
+
+def check_dtype(i: Input, dtype: np.dtype[Any]) -> None:
+    role = i.kind.role
+    if dtype.kind not in _KINDS[role]:
+        if dtype.kind == "f":
+            hint = f"compare it first: {i.name} > 0" if role == "condition" else f"{i.name}.astype(int)"
+            what = "booleans" if role == "condition" else "integers"
+            raise LossError(f"input {i.name!r} is a {role} and takes {what}, not {dtype}", hint=hint)
+        raise LossError(f"input {i.name!r} holds {dtype}, and takes numbers")
+
+
+def as_weights(weight: Any, dtype: np.dtype[Any]) -> Array:
+    w = np.asarray(weight)
+    if w.dtype.kind not in "fiub":
+        raise LossError("sample_weight holds values that are no numbers")
+    if not (w >= 0).all() or not np.isfinite(w).all():
+        bad = np.argwhere(~((w >= 0) & np.isfinite(w)))[0]
+        raise LossError(f"sample_weight is {w[tuple(bad)]} at {tuple(int(j) for j in bad)}", hint="weights are finite and 0 or above")
+    return w.astype(dtype)
+
+
+def outside(i: Input, x: Array, sizes: Mapping[str, int]) -> Array:
+    """Where an array leaves its input's domain."""
+    kind = i.kind
+    with np.errstate(invalid="ignore"):
+        if kind.role == "condition":
+            return np.zeros(x.shape, bool)
+        if kind.role == "class":
+            bad: Array = (x < 0) | (x >= sizes.get(str(kind.of), np.iinfo(np.intp).max))
+            return bad if kind.ignore is None else bad & (x != kind.ignore)
+        if kind.role == "label":
+            return np.zeros(x.shape, bool)
+        d = kind.domain
+        low = x > float(d.low) if d.low_open else x >= float(d.low)
+        high = x < float(d.high) if d.high_open else x <= float(d.high)
+        bad = ~(low & high)
+        if kind.integer:
+            bad = bad | (x != np.floor(x)) | ((x == 0) if kind.name == "sign" else False)
+        if kind.name == "simplex" and not bad.any():
+            axis = x.ndim - len(i.axes) + i.axes.index(str(kind.of))
+            off = np.abs(x.sum(axis=axis, keepdims=True) - 1) > 64 * np.finfo(x.dtype).eps ** 0.5 / 64
+            bad = bad | off
+        return bad
+
+
+def domain_text(i: Input, sizes: Mapping[str, int]) -> str:
+    if i.kind.role == "class":
+        return f"and its classes are 0 to {sizes[str(i.kind.of)] - 1}" if i.kind.of in sizes else "and classes are counted from 0"
+    if i.kind.name == "simplex":
+        return f"and along {i.kind.of} the entries are nonnegative and sum to 1"
+    if i.kind.integer:
+        return f"and it is {i.kind.name}: {i.kind.row.doc}"
+    return f"outside {i.domain} ({i.kind.name})"

@@ -1,0 +1,100 @@
+"""Printed functions on NumPy arrays, run in blocks of rows whose intermediates stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossdsl.codegen.numpy import NUMPY
+from lossdsl.codegen.printer import print_function, with_helpers
+from lossdsl.ir.program import BATCH, Program
+from lossdsl.schedule import schedule
+
+Array = NDArray[Any]
+
+_BLOCK = 64 * 1024  # bytes of one intermediate: some ten of them fit into a second-level cache
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A printed function, its source, and what is needed to run it in blocks.
+
+    ``widths`` are the axes of the intermediates beside the batch; ``rows`` says for each output whether it has a row for each
+    row of the batch.
+    """
+
+    run: Callable[..., Any]
+    source: str
+    widths: tuple[tuple[str, ...], ...]
+    rows: tuple[bool, ...]
+
+    def width(self, sizes: Mapping[str, int]) -> int:
+        """The numbers that the largest intermediate has for each row."""
+        return max((math.prod(sizes.get(a, 1) for a in axes) for axes in self.widths), default=1)
+
+
+def build(program: Program) -> Kernel:
+    """Print and load a legalised program."""
+    scheduled = schedule(program)
+    source = with_helpers(print_function(program, scheduled, NUMPY, "kernel"), NUMPY)
+    space: dict[str, Any] = {}
+    exec(compile(source, f"<lossdsl {program.name}>", "exec"), space)  # our own printed text, never a user's
+    widths = {tuple(str(i.axis) for i in (*s.indices, *s.over) if i.axis != BATCH) for s in scheduled.stages}
+    batched = any(BATCH in i.axes for i in program.inputs)
+    rows = tuple(batched and any(i.axis == BATCH for i in o.indices) for o in program.outputs)
+    return Kernel(space["kernel"], source, tuple(sorted(widths)), rows)
+
+
+def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params: Sequence[Any], n: int, sizes: Mapping[str, int],
+            weight: Array | None, summed: bool) -> list[Any]:  # fmt: skip
+    """Run a kernel, over blocks of rows if there are many; ``summed`` gives the weighted sum of the first output.
+
+    What has no row for each row of the batch is a sum over it, and blocks add up.
+    """
+    item = max((x.dtype.itemsize for x in arrays if x.dtype.kind == "f"), default=8)
+    rows = block_rows(kernel, sizes, item) if any(flags) else n
+    if n <= 2 * rows or not any(flags):
+        out = kernel.run(*arrays, *params)
+        outputs = list(out) if isinstance(out, tuple) else [out]
+        if summed:
+            outputs[0] = _sum(outputs[0], weight)
+        return [own(x, arrays) for x in outputs]
+    whole: list[Any] = []
+    sums: list[float] = []
+    for start in range(0, n, rows):
+        at = slice(start, start + rows)
+        out = kernel.run(*[x[at] if b else x for x, b in zip(arrays, flags, strict=True)], *params)
+        parts = out if isinstance(out, tuple) else (out,)
+        if not whole:
+            whole = [np.empty((n, *p.shape[1:]), p.dtype) if r else 0 for p, r in zip(parts, kernel.rows, strict=True)]
+        first = 0
+        if summed:
+            sums.append(float(_sum(parts[0], None if weight is None else weight[at])))
+            first = 1
+        for k in range(first, len(parts)):
+            if kernel.rows[k]:
+                whole[k][at] = parts[k]
+            else:
+                whole[k] = whole[k] + parts[k]
+    if summed:
+        whole[0] = math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
+    return whole
+
+
+def block_rows(kernel: Kernel, sizes: Mapping[str, int], item: int) -> int:
+    """The rows of one block."""
+    return max(1, _BLOCK // (kernel.width(sizes) * item))
+
+
+def own(x: Any, arrays: Sequence[Any]) -> Any:
+    """An output that is no view of an input."""
+    return x.copy() if isinstance(x, np.ndarray) and (x.base is not None or any(x is y for y in arrays)) else x
+
+
+def _sum(rows: Array, weight: Array | None) -> Any:
+    return rows.sum() if weight is None else (rows * weight).sum()
