@@ -131,24 +131,43 @@ def expensive(cell: Cell) -> bool:
 
 
 def _ranks(program: Program) -> dict[Axis, int]:
-    """The order of axes in arrays: the batch, then as declared."""
-    axes: list[Axis] = [a for i in program.inputs for a in i.axes]
-    return {a: k for k, a in enumerate(dict.fromkeys([BATCH, *axes]))}
+    """The order of axes in arrays: the batch, then one that agrees with the declarations as far as they agree."""
+    declared = [i.axes for i in program.inputs]
+    left = dict.fromkeys([BATCH, *(a for axes in declared for a in axes)])
+    out: dict[Axis, int] = {}
+    while left:
+        behind = {b for axes in declared for k, b in enumerate(axes) for a in axes[:k] if a in left and a != b}
+        first = next((a for a in left if a not in behind), next(iter(left)))
+        out[first] = len(out)
+        del left[first]
+    return out
 
 
 def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell], bool]) -> list[int]:
     """The cells that become stages. Readers come after what they read, so going backwards meets every reader first."""
     readers: list[dict[Place, None]] = [{} for _ in cells.cells]
+    positions = _positions(cells)
     staged = []
     for number in reversed(range(len(cells.cells))):
         cell, sites = cells.cells[number], readers[number]
-        if cell.op == "red" or (cell.op not in ("num", "const", "ix", "size") and number in results) or (len(sites) > 1 and worth(cell)):
+        if cell.op == "red" or (cell.op not in ("num", "const", "ix", "size") and number in results) or (
+            len(sites) > 1 and worth(cell) and number not in positions
+        ):
             staged.append(number)
             sites = {(number, tuple(range(len(cell.axes)))): None}
         for arg, at in cell.args:
             for stage, place in sites:
                 readers[arg][stage, tuple(place[k] for k in at)] = None
     return staged[::-1]
+
+
+def _positions(cells: Cells) -> set[int]:
+    """The cells that compute a position along an axis: no array is needed for what an index says."""
+    out: set[int] = set()
+    for number, cell in enumerate(cells.cells):
+        if cell.op in ("ix", "size", "num", "add", "sub", "neg", "mul") and all(c in out for c, _ in cell.args):
+            out.add(number)
+    return out
 
 
 _HINTS = {

@@ -231,5 +231,6 @@ NUMPY = Backend(
     bounds={"max": "{0}.clip({1}, np.inf)", "min": "{0}.clip(-np.inf, {1})"},
     pick=_pick,
     add_at=_add_at,
+    zeros=lambda shape: f"np.zeros({_tuple(shape)}, real)",
     int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
 )

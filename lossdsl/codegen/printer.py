@@ -32,6 +32,7 @@ class Val:
     prec: int
     dims: tuple[Index, ...]
     type: str
+    base: Val | None = None  # the array of which this is a transposition
 
     def atom(self, prec: int = ATOM) -> str:
         return self.text if self.prec >= prec else f"({self.text})"
@@ -69,6 +70,7 @@ class Backend:
     bounds: Mapping[str, str] = field(default_factory=dict)
     pick: Callable[[str, Sequence[str], Sequence[int]], str] = field(default=lambda x, at, computed: f"pick({', '.join((x, *at))})")
     add_at: Callable[[str, Sequence[str], int, str], str] | None = None
+    zeros: Callable[[Sequence[str]], str] = field(default=lambda shape: "")
     shift: Callable[[str, int, int], str] = field(default=lambda x, axis, step: f"shift({x}, {axis}, {step})")
 
 
@@ -162,16 +164,18 @@ class _Printer:
 
     def _assign(self, text: str, name: str) -> str:
         """A variable that holds a text's value; the same text is the same variable."""
+        if text.isidentifier() and text not in ("True", "False"):
+            return text
         if text not in self.named:
             self.named[text] = self.names.take(name)
             self.lines.append(f"{self.named[text]} = {text}")
         return self.named[text]
 
     def _bind(self, val: Val, name: str) -> Val:
-        return replace(val, text=self._assign(val.text, name), prec=ATOM)
+        return replace(val, text=self._assign(val.text, name), prec=ATOM, base=None)
 
     def _simple(self, val: Val) -> bool:
-        return val.type == "number" or val.text.isidentifier()
+        return val.type == "number" or (val.base or val).text.isidentifier()
 
     def _size(self, axis: Axis) -> str:
         if isinstance(axis, Range):
@@ -204,9 +208,14 @@ class _Printer:
     def _sorted(self, val: Val) -> Val:
         """The array with its axes in the stage's order."""
         dims = self._dims(val.dims)
-        if dims == val.dims:
-            return val
-        return Val(self.backend.transpose(val.atom(), [val.dims.index(d) for d in dims]), ATOM, dims, val.type)
+        return val if dims == val.dims else self._moved(val, dims)
+
+    def _moved(self, val: Val, dims: tuple[Index, ...]) -> Val:
+        """The array with its axes in another order."""
+        base = val.base or val
+        if dims == base.dims:
+            return base
+        return Val(self.backend.transpose(base.atom(), [base.dims.index(d) for d in dims]), ATOM, dims, val.type, base)
 
     # -- types --------------------------------------------------------------------------------------------------------
 
@@ -234,7 +243,16 @@ class _Printer:
         name = stage.name.strip("~").replace("~", "")
         if name in self.arguments:
             name = f"grad_{name}"
-        return self._bind(self._reduction(stage) if stage.op else self._value(stage.expr), name)
+        return self._bind(self._reduction(stage) if stage.op else self._pointwise(stage), name)
+
+    def _pointwise(self, stage: Stage) -> Val:
+        """The value of a stage; one that is 0 but at one entry of each row starts from zeros."""
+        found = _one_entry(stage.expr) if self.backend.add_at else None
+        if found is None or stage.expr.free != frozenset(stage.indices) or not self._whole(found[1]):
+            return self._value(stage.expr)
+        value, place = self._real(self._value(stage.expr.args[0]) if stage.expr.op == "pw" else literal(Fraction(1))), self._value(found[1])
+        zeros = self.backend.zeros([self._size(i.axis) for i in stage.indices])
+        return self._added(zeros, stage.indices, found[0], place, value, 1)
 
     def _value(self, root: Expr) -> Val:
         """A node's value, its arguments first; long texts and those used twice become variables."""
@@ -279,17 +297,22 @@ class _Printer:
 
     def _entry(self, e: Expr, whole: Expr, term: Expr, i: Index, place: Expr) -> Val:
         """The sum by adding to one entry of each row, in place if the array is new."""
-        assert self.backend.add_at is not None
         x = self._lifted([self._real(self._of(whole))])[0]
         new = whole.op in ("add", "sub", "mul", "div", "pow", "neg") or (whole.op == "call" and whole.data != "stop")
         array = x.text if new and not self._simple(x) else f"{x.atom()}.copy()"
         value = self._real(self._of(term.args[0])) if term.op == "pw" else literal(Fraction(1))
-        rows = tuple(d for d in x.dims if d != i)
+        return self._added(array, x.dims, i, self._of(place), value, -1 if e.op == "sub" else 1)
+
+    def _added(self, array: str, dims: tuple[Index, ...], i: Index, place: Val, value: Val, sign: int) -> Val:
+        """A value added to an array in place, where its index i has a value."""
+        assert self.backend.add_at is not None
+        rows = tuple(d for d in dims if d != i)
         text = self._at(value, rows)
-        if e.op == "sub":
-            text = text[1:] if value.text.startswith("-") and value.prec == UNARY and text == value.text else f"-{self._at(value, rows, UNARY)}"
-        index = [self._at(self._of(place) if d == i else self._arange(d), rows) for d in x.dims]
-        return Val(self.backend.add_at(array, index, x.dims.index(i), text), ATOM, x.dims, "real")
+        if sign < 0:
+            negated = value.prec == UNARY and text == value.text and text.startswith("-")
+            text = text[1:] if negated else f"-{self._at(value, rows, UNARY)}"
+        index = [self._at(place if d == i else self._arange(d), rows) for d in dims]
+        return Val(self.backend.add_at(array, index, dims.index(i), text), ATOM, dims, "real")
 
     def _of(self, e: Expr) -> Val:
         return self._arange(e.data) if e.op == "ix" else self.vals[e]
@@ -521,9 +544,6 @@ class _Printer:
         if any(i not in body.dims for i in missing):
             raise NotYet(f"a sum over {missing[0].axis} of a summand that does not depend on it, into computed places")
         return self._sorted(Val(text, ATOM, (*lead, *kept), "real"))
-
-    def _moved(self, val: Val, dims: tuple[Index, ...]) -> Val:
-        return Val(self.backend.transpose(val.atom(), [val.dims.index(d) for d in dims]), ATOM, dims, val.type)
 
     # -- contractions -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from lossdsl.errors import NotYet
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir import rows
 from lossdsl.ir.expr import (
-    INF, NAN, ONE, TRUE, ZERO, Expr, Index, Range, add, and_, call, cmp, conjuncts, div, mul, neg, open_red, postorder, pw, red,
+    INF, NAN, ONE, TRUE, ZERO, Expr, Index, Range, add, and_, call, cmp, conjuncts, div, mul, neg, num, open_red, postorder, pw, red,
     replace_indices, rewrite, size, sub,
 )  # fmt: skip
 from lossdsl.ir.program import Program
@@ -31,7 +31,7 @@ def legalise(program: Program, backend: str) -> Program:
     exponentials: dict[Expr, tuple[Expr, Expr]] = {}
 
     def simplify(e: Expr) -> Expr:
-        return _fixed(e, whole) if e.op == "red" else e
+        return _position(_fixed(e, whole) if e.op == "red" else e)
 
     def spell(e: Expr) -> Expr:
         if e.op == "red" and e.data[0] == "logsumexp":
@@ -52,7 +52,7 @@ def legalise(program: Program, backend: str) -> Program:
             (e,) = rewrite((safe,), rows_of) if safe.op != "call" else (safe,)
         return e
 
-    roots = rewrite(program.roots, simplify)
+    roots = rewrite(rewrite(program.roots, simplify), _position)
     roots = rewrite(roots, spell)
     return program.with_roots(rewrite(roots, rows_of))
 
@@ -152,6 +152,32 @@ def _integral(e: Expr, whole: frozenset[str]) -> bool:
                 continue
         return False
     return True
+
+
+def _offset(e: Expr) -> tuple[Expr, int] | None:
+    """The index and the whole number of a position ``index + number``."""
+    out = 0
+    while e.op in ("add", "sub"):
+        a, b = e.args
+        if e.op == "add" and a.op == "num":
+            a, b = b, a
+        if b.op != "num" or b.data.denominator != 1:
+            return None
+        out += int(b.data) if e.op == "add" else -int(b.data)
+        e = a
+    return (e, out) if e.op == "ix" else None
+
+
+def _position(e: Expr) -> Expr:
+    """Positions as one index plus a number, and the bounds that every index keeps."""
+    if e.op in ("add", "sub") and (found := _offset(e)):
+        i, c = found
+        return add(i, num(c)) if c >= 0 else sub(i, num(-c))
+    if e.op == "cmp" and (found := _offset(e.args[0])) and isinstance(found[0].data.axis, str):
+        i, c = found
+        if (e.data == "<" and c <= 0 and e.args[1] is size(i.data.axis)) or (e.data == ">=" and c >= 0 and e.args[1] is ZERO):
+            return TRUE
+    return e
 
 
 def _inside(i: Index, value: Expr) -> Expr:
