@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lossdsl import frontend, pipeline
 from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir import text
-from lossdsl.ir.expr import Expr, num, rewrite
+from lossdsl.ir.expr import Expr, assign, num
 from lossdsl.ir.program import Input, Note, Param, Program
 
 if TYPE_CHECKING:
@@ -124,11 +124,8 @@ class Loss:
             check_param(self.program, name, value)
             fixed[name] = num(exact(value))
 
-        def visit(e: Expr) -> Expr:
-            return fixed.get(e.data, e) if e.op == "ref" and not e.args else e
-
         p = self.program
-        roots = rewrite((*p.roots, *p.requires), visit)
+        roots = assign((*p.roots, *p.requires), fixed)
         k = len(p.outputs)
         left = tuple(q for q in known.values() if q.name not in fixed)
         return Loss(replace(p.with_roots(roots[:k]), params=left, requires=roots[k:]))

@@ -476,6 +476,28 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
     return tuple(memo[e] for e in roots)
 
 
+def assign(roots: Sequence[Expr], values: Mapping[str, Expr]) -> tuple[Expr, ...]:
+    """The expressions with hyper-parameters replaced, in the ends of integer ranges too."""
+
+    def visit(e: Expr) -> Expr:
+        if e.op == "ref" and not e.args:
+            return values.get(e.data, e)
+        return _reranged(e, visit) if e.op == "red" else e
+
+    return rewrite(roots, visit)
+
+
+def _reranged(e: Expr, visit: Callable[[Expr], Expr]) -> Expr:
+    """A reduction with the ends of its ranges rewritten."""
+    axes = [Range(*rewrite((b.axis.lo, b.axis.hi), visit)) if isinstance(b.axis, Range) else b.axis for b in e.data[1]]
+    if all(axis == b.axis for axis, b in zip(axes, e.data[1], strict=True)):
+        return e
+    binders, body, guard = open_red(e)
+    new = tuple(fresh(axis) for axis in axes)
+    body, guard = substitute((body, guard), {b: ix(n) for b, n in zip(binders, new, strict=True)})
+    return red(e.data[0], new, body, guard)
+
+
 def references(roots: Iterable[Expr]) -> set[str]:
     """Names of the inputs and hyper-parameters that occur."""
     return {e.data for e in postorder(roots) if e.op == "ref"}

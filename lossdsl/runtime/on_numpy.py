@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lossdsl import pipeline
 from lossdsl.errors import LossError
-from lossdsl.ir.expr import INF, Expr, neg, num, rewrite
+from lossdsl.ir.expr import INF, Expr, assign, neg, num
 from lossdsl.ir.program import Input, Program
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, outside, wanted_dtype
@@ -503,14 +503,8 @@ class Bound:
 
 def _specialised(program: Program, values: Mapping[str, Number], wrt: Sequence[str]) -> Bound:
     fixed = {name: _number(v) for name, v in values.items() if name not in wrt}
-
-    def visit(e: Expr) -> Expr:
-        return fixed.get(e.data, e) if e.op == "ref" and not e.args else e
-
-    names = {i.name for i in program.inputs}
-    fixed = {name: e for name, e in fixed.items() if name not in names}
     params = tuple(p for p in program.params if p.name not in fixed)
-    bound = replace(program.with_roots(rewrite(program.roots, visit)), params=params, requires=())
+    bound = replace(program.with_roots(assign(program.roots, fixed)), params=params, requires=())
     return Bound(bound, len(values) == len(program.params))
 
 
