@@ -125,18 +125,19 @@ def shift(x, axis, step):
     "scatter": '''
 def scatter(shape, index, values, where=None):
     """Sums of values at integer positions along the leading axes; what lies outside is left out."""
-    lead = shape[:len(index)]
-    index = np.broadcast_arrays(*index, np.broadcast_to(0, values.shape[:values.ndim - len(shape) + len(index)] or 1))[:-1]
-    ok = np.broadcast_to(True if where is None else where, index[0].shape)
+    lead, kept = shape[:len(index)], shape[len(index):]
+    rows = np.broadcast_shapes(*map(np.shape, index), values.shape[:values.ndim - len(kept)], np.shape(where))
+    index = [np.broadcast_to(i, rows) for i in index]
+    ok = np.broadcast_to(True if where is None else where, rows)
     for i, n in zip(index, lead):
         ok = ok & (0 <= i) & (i < n)
-    values = np.broadcast_to(values, index[0].shape + shape[len(index):])
+    values = np.broadcast_to(values, rows + kept)
     flat = np.ravel_multi_index(tuple(i[ok].astype(np.intp) for i in index), lead) if ok.any() else np.zeros(0, np.intp)
     values = values[ok]
     size = int(np.prod(lead))
     if values.ndim == 1:
         return np.bincount(flat, values, size).astype(values.dtype).reshape(shape)
-    out = np.zeros((size, *shape[len(index):]), values.dtype)
+    out = np.zeros((size, *kept), values.dtype)
     np.add.at(out, flat, values)
     return out.reshape(shape)
 ''',

@@ -540,9 +540,6 @@ class _Printer:
         values = self._at(body, order)
         where = f", {self._at(guard, rows)}" if guard else ""
         text = f"scatter(({', '.join(shape)},), ({', '.join(index)},), {values}{where})"
-        missing = tuple(i for i in rows if i not in {d for v in at.values() for d in v.dims} and i not in lead)
-        if any(i not in body.dims for i in missing):
-            raise NotYet(f"a sum over {missing[0].axis} of a summand that does not depend on it, into computed places")
         return self._sorted(Val(text, ATOM, (*lead, *kept), "real"))
 
     # -- contractions -------------------------------------------------------------------------------------------------

@@ -112,8 +112,10 @@ def shift(x, dim, step):
 def scatter(shape, index, values, where=True):
     """Sums of values at integer positions along the leading axes; what lies outside is left out."""
     lead, kept = shape[:len(index)], shape[len(index):]
-    index = torch.broadcast_tensors(*(torch.as_tensor(i, device=values.device) for i in index), values[(..., *(0,)*len(kept))].detach())[:-1]
-    ok = torch.as_tensor(where, device=values.device).expand(index[0].shape)
+    where = torch.as_tensor(where, device=values.device)
+    index = (torch.as_tensor(i, device=values.device) for i in index)
+    *index, where, _ = torch.broadcast_tensors(*index, where, values[(..., *(0,)*len(kept))].detach())
+    ok = where
     flat = torch.zeros_like(index[0], dtype=torch.long)
     size = 1
     for i, n in zip(index, lead):
