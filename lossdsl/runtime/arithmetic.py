@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mpmath.libmp import mpf_add, mpf_sub
 
-from lossdsl.runtime.primitives import HUGE, Functions, Mpf, Run
+from lossdsl.runtime.primitives import HUGE, Functions, Mpf, Run, meaning_of
 
 
 class Bare:
@@ -116,8 +116,8 @@ _NEVER = -math.inf
 class Measuring:
     """``Bare`` arithmetic on ``Measured`` numbers."""
 
-    def __init__(self, ctx: Any, run: Run) -> None:
-        self.ctx, self.bare = ctx, Bare(ctx, run)
+    def __init__(self, ctx: Any, bare: Bare, run: Callable[[str, Sequence[Measured]], Measured]) -> None:
+        self.ctx, self.bare, self.run = ctx, bare, run
 
     def leaf(self, x: Mpf) -> Measured:
         return Measured(x, log2(x), True, _NEVER, _NEVER)
@@ -129,41 +129,57 @@ class Measuring:
     def plain(self, x: Measured) -> Mpf:
         return x.v
 
-    def made(self, v: Mpf, exact: bool, s: float, n: float) -> Measured:
+    def made(self, v: Mpf, args: Sequence[Measured], held: bool, s: float, n: float) -> Measured:
+        """A result; ``held`` says whether it is exact if the arguments are.
+
+        An infinity or NaN is known if it does not hang on a number that is not.
+        """
         lg = log2(v)
-        return Measured(v, lg, exact, s, max(s, n, lg)) if lg < math.inf else Measured(v, lg, exact, _NEVER, _NEVER)
+        known = all(a.exact for a in args)
+        if lg == math.inf:
+            return Measured(v, lg, known or any(a.exact and a.lg == math.inf for a in args), _NEVER, _NEVER)
+        return Measured(v, lg, known and held, s, max(s, n, lg))
 
     def apply(self, op: str, args: list[Measured]) -> Measured:
-        bare = self.bare
+        a, b = args if len(args) == 2 else (args[0], args[0])
         if op == "neg":
-            (a,) = args
             return Measured(-a.v, a.lg, a.exact, a.s, a.n)
-        a, b = args
-        v = bare.ops[op](a.v, b.v)
-        if op == "mul":
-            exact = a.exact and b.exact and a.v.bc + b.v.bc <= self.ctx.prec
-            return self.made(v, exact, max(scaled(a.s, b.lg), scaled(b.s, a.lg)), max(scaled(a.n, b.lg), scaled(b.n, a.lg)))
-        if op in ("add", "sub"):
-            exact = a.exact and b.exact and self.added_exactly(op, a.v, b.v, v)
-            return self.made(v, exact, max(a.s, b.s, a.lg, b.lg), max(a.n, b.n))
-        if op == "div":
-            lg = log2(v) - b.lg
-            exact = a.exact and b.exact and v.bc + b.v.bc <= self.ctx.prec and v * b.v == a.v
-            return self.made(v, exact, max(scaled(a.s, -b.lg), scaled(b.s, lg)), max(scaled(a.n, -b.lg), scaled(b.n, lg)))
-        whole = b.exact and self.ctx.isint(b.v) and 0 <= b.v <= 1024
-        return self.through(lambda xs: bare.pow(*xs), args, v, whole and a.exact and a.v.bc * int(b.v) <= self.ctx.prec)
+        v = self.bare.ops[op](a.v, b.v)
+        match op:
+            case "add" | "sub":
+                held = a.exact and b.exact and self.added_exactly(op, a.v, b.v, v)
+                return self.made(v, args, held, max(a.s, b.s, a.lg, b.lg), max(a.n, b.n))
+            case "mul":
+                if any(x.exact and not x.v for x in args) and not v:
+                    return self.leaf(v)
+                held = a.v.bc + b.v.bc <= self.ctx.prec
+                return self.made(v, args, held, max(scaled(a.s, b.lg), scaled(b.s, a.lg)), max(scaled(a.n, b.lg), scaled(b.n, a.lg)))
+            case "div":
+                if a.exact and not a.v and not v:
+                    return self.leaf(v)
+                lg = log2(v) - b.lg
+                held = v.bc + b.v.bc <= self.ctx.prec and bool(v * b.v == a.v)
+                return self.made(v, args, held, max(scaled(a.s, -b.lg), scaled(b.s, lg)), max(scaled(a.n, -b.lg), scaled(b.n, lg)))
+        held = bool(self.ctx.isint(b.v)) and 0 <= b.v <= 1024 and a.v.bc * int(b.v) <= self.ctx.prec
+        return self.through(lambda xs: self.bare.pow(*xs), args, v, held or not v or v == 1)
 
     def added_exactly(self, op: str, a: Mpf, b: Mpf, v: Mpf) -> bool:
+        if a and b and abs(log2(a) - log2(b)) > self.ctx.prec + 2:
+            return False
         whole = (mpf_add if op == "add" else mpf_sub)(a._mpf_, b._mpf_)
         return bool(whole == v._mpf_)
 
     def call(self, name: str, args: list[Measured]) -> Measured:
         values = [a.v for a in args]
         v = self.bare.call(name, values)
-        known = all(a.exact for a in args) and (not v or any(v == x or v == -x for x in values) or not any(values))
-        return self.through(lambda xs: self.bare.call(name, xs), args, v, known)
+        held = any(v == x or v == -x for x in values) or not any(values) or (not v and self.vanishes(name, args))
+        return self.through(lambda xs: self.bare.call(name, xs), args, v, held)
 
-    def through(self, f: Callable[[list[Mpf]], Mpf], args: list[Measured], v: Mpf, exact: bool) -> Measured:
+    def vanishes(self, name: str, args: list[Measured]) -> bool:
+        """Whether a 0 that a function gives is one: what mpmath has a function for is, else its meaning tells."""
+        return name == "pow" or meaning_of(name) is None or self.run(name, args).exact
+
+    def through(self, f: Callable[[list[Mpf]], Mpf], args: list[Measured], v: Mpf, held: bool) -> Measured:
         """The result ``v`` of f, with what it inherits from its arguments."""
         s = n = _NEVER
         values = [a.v for a in args]
@@ -171,7 +187,7 @@ class Measuring:
             if a.n > _NEVER:
                 slope = self.sensitivity(f, values, i, v)
                 s, n = max(s, scaled(a.s, slope)), max(n, scaled(a.n, slope))
-        return self.made(v, exact, s, n)
+        return self.made(v, args, held, s, n)
 
     def sensitivity(self, f: Callable[[list[Mpf]], Mpf], xs: list[Mpf], i: int, v: Mpf) -> float:
         """log2 of the slope of f in argument i: the steeper side, unless f jumps there."""
@@ -199,12 +215,12 @@ class Measuring:
             return total
         if op in ("max", "min"):
             best = first_extreme([t.v for t in terms], 1 if op == "max" else -1)
-            return self.leaf(bare.nan) if best is None else terms[best]
+            return self.made(bare.nan, terms, True, _NEVER, _NEVER) if best is None else terms[best]
         values = [t.v for t in terms]
         v = bare.reduce(op, values)
         lg = log2(v)
         if not terms or lg == math.inf:
-            return self.leaf(v)
+            return self.made(v, terms, True, _NEVER, _NEVER)
         if op == "norm":
             slopes = [t.lg - lg if v else 0.0 for t in terms]
             own = _NEVER
@@ -213,8 +229,7 @@ class Measuring:
             own = log2(max(values))
         s = max(own, *(scaled(t.s, d) for t, d in zip(terms, slopes, strict=True)))
         n = max(own, *(scaled(t.n, d) for t, d in zip(terms, slopes, strict=True)))
-        exact = all(t.exact for t in terms) and (not v or (len(terms) == 1 and v == abs(values[0])))
-        return self.made(v, exact, s, n)
+        return self.made(v, terms, not v or (len(terms) == 1 and v == abs(values[0])), s, n)
 
 
 def log2(x: Mpf) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 from mpmath.libmp import from_int
 
 from lossdsl.errors import LossError, did_you_mean
+from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.expr import Axis, Expr, Index, Range, postorder
 from lossdsl.runtime.arithmetic import Bare, Measuring, first_extreme
-from lossdsl.runtime.primitives import Mpf
+from lossdsl.runtime.primitives import Mpf, meaning_of
 
 _MISSING: Any = object()
 
@@ -355,19 +356,30 @@ class Evaluator:
 
 
 class Meanings:
-    """The arithmetics of one context; as a function, what rows mean for which mpmath has no function."""
+    """The arithmetics of one context, with what rows mean for which mpmath has no function."""
 
     def __init__(self, ctx: Any) -> None:
-        self.bare, self.measuring = Bare(ctx, self), Measuring(ctx, self)
-        self.compiled: dict[Expr, Evaluator] = {}
+        self.bare = Bare(ctx, lambda name, args: self.run(name, args, self.bare))
+        self.measuring = Measuring(ctx, self.bare, lambda name, args: self.run(name, args, self.measuring))
+        self.compiled: dict[tuple[str, bool], Evaluator] = {}
 
-    def __call__(self, e: Expr, values: Mapping[str, Mpf]) -> Mpf:
-        ctx = self.bare.ctx
-        if e not in self.compiled:
-            tables = {name: Table([x], ()) for name, x in values.items()}
-            self.compiled[e] = Evaluator([e], self.bare, tables, {}, lambda x: (ctx.mpf(x.numerator) / x.denominator, False))
-        evaluator = self.compiled[e]
-        evaluator.forget(values)
-        for name, x in values.items():
-            evaluator.tables[name].flat[0] = x
-        return evaluator.at(e)
+    def run(self, name: str, args: Sequence[Any], arithmetic: Bare | Measuring) -> Any:
+        """The meaning of a row at given arguments; compiled once."""
+        names = FUNCTIONS[name].args
+        meaning = meaning_of(name)
+        assert meaning is not None
+        key = name, arithmetic is self.bare
+        if key not in self.compiled:
+            tables = {a: Table([x], ()) for a, x in zip(names, args, strict=True)}
+            self.compiled[key] = Evaluator([meaning], arithmetic, tables, {}, lambda x: number(arithmetic.ctx, x))
+        evaluator = self.compiled[key]
+        evaluator.forget(names)
+        for a, x in zip(names, args, strict=True):
+            evaluator.tables[a].flat[0] = x
+        return evaluator.at(meaning)
+
+
+def number(ctx: Any, x: Fraction) -> tuple[Mpf, bool]:
+    """A fraction in a context, and whether it is held exactly."""
+    exact = x.denominator & (x.denominator - 1) == 0 and x.numerator.bit_length() <= ctx.prec
+    return ctx.mpf(x.numerator) / x.denominator, exact

@@ -15,7 +15,7 @@ from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import postorder
 from lossdsl.ir.program import Program
 from lossdsl.runtime.arithmetic import Bare, Measuring
-from lossdsl.runtime.evaluator import Evaluator, Table
+from lossdsl.runtime.evaluator import Evaluator, Table, number
 from lossdsl.runtime.primitives import Mpf
 
 Arrays = Mapping[str, Any]
@@ -83,9 +83,7 @@ class Bound:
         """An exact number, rounded to the dtype if there is one, and whether the context holds it exactly."""
         if self.dtype is not None:
             return ctx.make_mpf(raw(self.dtype.type(_nearest(x, self.dtype)))), True
-        if dyadic(x) and x.numerator.bit_length() <= ctx.prec:
-            return ctx.make_mpf(raw(x)), True
-        return nearest_mpf(ctx, x), False
+        return number(ctx, x)
 
 
 def nearest_mpf(ctx: Any, x: Any) -> Mpf:

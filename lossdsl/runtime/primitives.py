@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, reduce
 from typing import Any
 
@@ -13,10 +13,11 @@ from lossdsl.ir.expr import Expr, ref
 from lossdsl.kinds import Interval
 
 Mpf = Any  # an mpf of the evaluation's own context
-Run = Callable[[Expr, Mapping[str, Mpf]], Mpf]  # the value of an expression over references
+Run = Callable[[str, Sequence[Mpf]], Mpf]  # the meaning of the row of a name at given arguments
 
 # The exponent of a result grows with the argument itself: beyond this many bits of it the argument counts as infinite.
 HUGE = 20_000
+LARGEST_COUNT = 10_000
 _GROWING = ("exp", "expm1", "sinh", "cosh", "tanh", "erf", "erfc", "sin", "cos", "tan")
 
 
@@ -52,9 +53,12 @@ def spelled(name: str) -> Callable[..., Mpf]:
 
 
 @cache
-def meant(name: str) -> Expr:
-    """A row's meaning over references to its arguments."""
-    meaning = rows.meaning(name, [ref(a) for a in FUNCTIONS[name].args])
+def meaning_of(name: str) -> Expr | None:
+    """A row's meaning over references to its arguments, None if the row spells an mpmath function."""
+    row = FUNCTIONS[name]
+    if "mpmath" in row.spell:
+        return None
+    meaning = rows.meaning(name, [ref(a) for a in row.args])
     assert meaning is not None, f"{name} has neither an mpmath text nor a meaning"
     return meaning
 
@@ -75,11 +79,20 @@ class Functions:
             raise LossError(f"{name} takes {row.arity} arguments, and is called with {len(args)}")
         if any(x != x or not contains(d, x) for x, d in zip(args, row.domain, strict=True)):
             return self.ctx.nan
+        if row.integer and not self.whole(row, args):
+            return self.ctx.nan
         return self.value(row, args)
 
+    def whole(self, row: Row, args: Sequence[Mpf]) -> bool:
+        """Whether the arguments that must be whole are; their size is bounded, as the work grows with it."""
+        counts = [x for x, name in zip(args, row.args, strict=True) if name in row.integer]
+        if any(abs(x) > LARGEST_COUNT for x in counts if self.ctx.isint(x)):
+            raise LossError(f"{row.name} of an order above {LARGEST_COUNT} is beyond the reference")
+        return all(self.ctx.isint(x) for x in counts)
+
     def value(self, row: Row, args: Sequence[Mpf]) -> Mpf:
-        if "mpmath" not in row.spell:
-            return self.run(meant(row.name), dict(zip(row.args, args, strict=True)))
+        if meaning_of(row.name) is not None:
+            return self.run(row.name, args)
         try:
             out = spelled(row.name)(self.bounded, *args)
         except (ArithmeticError, ValueError, self.ctx.NoConvergence) as error:

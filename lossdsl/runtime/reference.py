@@ -73,10 +73,10 @@ def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, 
              sizes: Mapping[str, int] | None = None) -> dict[str, Result]:
     """The outputs of a program for arrays of the declared axes, by name.
 
-    The precision doubles until two values of each entry agree to ``digits`` digits, or are the same infinity or NaN, or an exact
-    zero; at ``cap`` digits of precision agreement relative to the entry's scale is enough. ``dtype`` rounds the numbers written
-    in the program, and defaults, as code for this dtype does; without it they are exact. ``sizes`` gives lengths of axes that no
-    input carries.
+    The precision doubles until two values of each entry agree to ``digits`` digits. A zero, an infinity or a NaN is believed if it
+    comes from exact numbers; else the precision rises to ``cap`` digits, where agreement relative to the noise is enough.
+    ``dtype`` rounds the numbers written in the program, and defaults, as code for this dtype does; without it they are exact.
+    ``sizes`` gives lengths of axes that no input carries.
     """
     bound = bind(program, arrays, params or {}, dtype, sizes)
     ctx = context()
@@ -127,16 +127,21 @@ def number_at(evaluator: Evaluator, output: Output, point: tuple[int, ...]) -> A
 
 def settled(a: Measured, b: Measured, digits: int) -> bool:
     """Whether two values of one number, found at rising precision, are the number."""
-    if a.lg == math.inf or b.lg == math.inf:
-        return bool(a.v == b.v or (a.v != a.v and b.v != b.v))
-    if not b.v:
-        return not a.v and b.exact
-    return log2(a.v - b.v) <= b.lg - digits * math.log2(10)
+    if not b.v or b.lg == math.inf:
+        return b.exact and alike(a, b)
+    return a.lg < math.inf and log2(a.v - b.v) <= b.lg - digits * math.log2(10)
+
+
+def alike(a: Measured, b: Measured) -> bool:
+    """Whether both are the same number, infinity or NaN."""
+    return bool(a.v == b.v or (a.v != a.v and b.v != b.v))
 
 
 def level(a: Measured | None, b: Measured, digits: int) -> bool:
-    """The same relative to the scale."""
-    return a is not None and (settled(a, b, digits) or log2(a.v - b.v) <= max(b.lg, b.s, b.n) - digits * math.log2(10))
+    """Whether two values agree relative to the noise."""
+    if a is None or a.lg == math.inf or b.lg == math.inf:
+        return a is not None and alike(a, b)
+    return log2(a.v - b.v) <= max(b.lg, b.n) - digits * math.log2(10)
 
 
 def collect(bound: Bound, found: Mapping[Place, Measured], moved: set[Place]) -> dict[str, Result]:
