@@ -46,16 +46,8 @@ def _options(version: Version = False) -> None:
 def _losses(what: str) -> list[lossdsl.Loss]:
     """The losses of a file, or one of the library by name."""
     if what.endswith(".loss") or "/" in what or Path(what).is_file():
-        return list(_read(Path(what)).values())
+        return list(lossdsl.read(what).values())
     return [lossdsl.load(what)]
-
-
-def _read(path: Path) -> dict[str, lossdsl.Loss]:
-    try:
-        return lossdsl.read(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise LossError(f"cannot read {path}: {reason}") from error
 
 
 def _print(texts: Sequence[str]) -> None:
@@ -65,13 +57,13 @@ def _print(texts: Sequence[str]) -> None:
 @app.command("list")
 def list_(family: Annotated[str | None, typer.Option(help="Only this family: a folder of the library.")] = None) -> None:
     """List the library with a line on each loss."""
-    from rich.console import Console
-    from rich.table import Table
+    names = lossdsl.library(family)
+    width = max(map(len, names))
+    print("\n".join(f"{name:{width}}  {_first_sentence(lossdsl.load(name).doc)}" for name in names))
 
-    table = Table("loss", "what it is", box=None, pad_edge=False)
-    for name in lossdsl.library(family):
-        table.add_row(name, lossdsl.load(name).doc.strip().split("\n")[0])
-    Console(highlight=False).print(table)
+
+def _first_sentence(doc: str) -> str:
+    return doc.strip().split(". ")[0].removesuffix(".")
 
 
 @app.command()
@@ -108,7 +100,7 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="T
     failed = False
     for path in files:
         try:
-            losses = _read(path)
+            losses = lossdsl.read(path)
         except LossError as error:
             failed = True
             print(error)

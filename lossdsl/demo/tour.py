@@ -8,7 +8,7 @@ From 1964 to 1969 another quantity was recorded by mistake, the total duration o
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def fit(label: str, loss: lossdsl.Loss, start: tuple[float, float] = (0.0, 0.0),
     """The line with the least mean loss near ``start``, found by L-BFGS from the compiled value and gradient."""
     year, calls = data()
     x = year - FIRST_YEAR
-    compiled = loss.compile("numpy", wrt=["f"], **params)
+    compiled = loss.compile("numpy", wrt=["f"], axes=None, **params)
 
     def objective(b: Array) -> tuple[float, Array]:
         value, by_prediction = compiled.value_and_grad(b[0] + b[1]*x, calls)
@@ -85,7 +85,7 @@ def clean_fit() -> Fit:
     year, calls = data()
     kept = ~np.isin(year, [MISRECORDED.start - 1, *MISRECORDED, MISRECORDED.stop])
     slope, level = np.polyfit(year[kept] - FIRST_YEAR, calls[kept], 1)
-    return Fit("least squares, years 1963-1970 left out", float(level), float(slope), 0)
+    return Fit("mse without 1963-1970", float(level), float(slope), 0)
 
 
 def plot(lines: list[Fit], path: Path) -> None:
@@ -110,13 +110,17 @@ def run(console: Console, path: Path) -> None:
     """Print the tour and write the plot."""
     from rich.table import Table
 
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     loss = robust_loss()
-    console.print("[bold]A loss is an equation[/bold] (robust.loss):\n")
-    console.print(str(loss), markup=False, highlight=False)
-    console.print("\n[bold]Its gradient is one too[/bold], derived, simplified and in closed form:\n")
-    console.print(str(loss.grad("f")), markup=False, highlight=False)
-    console.print("\n[bold]Both are compiled[/bold] and drive SciPy's L-BFGS. Millions of international calls from Belgium, 1950-1973,")
-    console.print("where for six years minutes were recorded by mistake (Rousseeuw and Leroy 1987):\n")
+    equation = lossdsl.Loss(replace(loss.program, doc="", notes=(), wrt=()))
+    say(f"A loss is an equation, here one of lossdsl/demo/robust.loss. {loss.doc}\n")
+    say(f"    {_indented(equation)}\n")
+    say("Its gradient is one too, derived and simplified:\n")
+    say(f"    {_indented(equation.grad('f'))}\n")
+    say("Compiled, value and gradient drive SciPy's L-BFGS. Millions of international telephone calls from Belgium, 1950 to 1973;")
+    say("for six years the minutes were recorded by mistake (Rousseeuw and Leroy 1987):\n")
     lines = fits()
     table = Table("loss")
     for heading in (f"calls in {FIRST_YEAR}", "more each year", "iterations"):
@@ -128,4 +132,8 @@ def run(console: Console, path: Path) -> None:
     table.add_row(clean.label, f"{clean.level:.2f}", f"{clean.slope:.2f}", "")
     console.print(table)
     plot(lines, path)
-    console.print(f"Plot written to {path}", markup=False, highlight=False, soft_wrap=True)
+    say(f"The plot is in {path.resolve()}")
+
+
+def _indented(loss: lossdsl.Loss) -> str:
+    return str(loss).replace("\n", "\n    ")
