@@ -503,11 +503,12 @@ class _Printer:
     def _all(self, conditions: Sequence[Expr]) -> Val | None:
         """All conditions together, or None if there are none."""
         vals = [self._condition(self._value(c)) for c in conditions]
-        if not vals:
-            return None
-        dims = self._dims(*(v.dims for v in vals))
+        return self._together(vals) if vals else None
+
+    def _together(self, vals: Sequence[Val]) -> Val:
         if len(vals) == 1:
             return vals[0]
+        dims = self._dims(*(v.dims for v in vals))
         return Val(" & ".join(self._at(v, dims, AND + 1) for v in vals), AND, dims, "bool")
 
     def _reduced(self, op: str, body: Val, stage: Stage, guard: Val | None = None) -> Val:
@@ -576,7 +577,7 @@ class _Printer:
         inner, self.lines = self.lines, kept
         for text in [t for t, v in self.named.items() if any(line.startswith(f"{v} = ") for line in inner)]:
             del self.named[text]  # assigned in one branch only
-        test = " and ".join(self.backend.finite(a.text) for a in bare)
+        test = " and ".join(self.backend.finite((a.base or a).text) for a in bare)
         self.lines += [f"if {test}:", f"    {name} = {out.text}", "else:", *(f"    {line}" for line in inner), f"    {name} = {slow.text}"]
         return Val(name, ATOM, out.dims, out.type)
 
@@ -593,16 +594,12 @@ class _Printer:
         return out
 
     def _masked(self, a: Val, conditions: Sequence[Val]) -> Val:
-        for c in conditions:
-            a = self._where(c, a, literal(Fraction(0)))
-        return a
+        return self._where(self._together(conditions), a, literal(Fraction(0))) if conditions else a
 
     def _dense(self, stage: Stage, negative: bool, arrays: Sequence[Val], guards: Sequence[Val]) -> Val:
         dims = self._dims(*(a.dims for a in arrays))
         body = Val("*".join(self._at(a, dims, UNARY) for a in arrays), TIMES, dims, "real")
-        for g in guards:
-            body = self._where(g, body, literal(Fraction(0)))
-        out = self._reduced("sum", body, stage)
+        out = self._reduced("sum", self._masked(body, guards), stage)
         return Val(f"-{out.atom(UNARY)}", UNARY, out.dims, out.type) if negative else out
 
     def _product(self, stage: Stage, arrays: Sequence[Val]) -> Val:
@@ -679,8 +676,8 @@ def _needed(template: str, k: int) -> int:
 
 
 def _closed(template: str) -> bool:
-    """Whether a template is one call, which needs no parentheses around it."""
-    if not (m := re.match(r"[\w.{}]+\(", template)) or not template.endswith(")"):
+    """Whether a template is one call or stands in parentheses, so that it needs none around it."""
+    if not (m := re.match(r"[\w.{}]*\(", template)) or not template.endswith(")"):
         return False
     depth = 0
     for k, c in enumerate(template[m.end() - 1 :]):

@@ -40,6 +40,8 @@ def legalise(program: Program, backend: str) -> Program:
             return _scaled_norm(e)
         if e.op == "call" and e.data == "exp":
             return _exp(e, exponentials)
+        if e.op == "pw":
+            return _nested(e)
         if e.op == "mul":
             return _scaled(e, frozenset(total for _, total in exponentials.values()))
         return e
@@ -203,6 +205,15 @@ def _placed(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) ->
 
 
 # -- reductions written by others -------------------------------------------------------------------------------------
+
+
+def _nested(e: Expr) -> Expr:
+    """``piecewise(piecewise(x if b, z) if a, z)`` as one branch: conditions are cheaper than selections."""
+    if len(e.args) == 3:
+        inner, condition, otherwise = e.args
+        if inner.op == "pw" and len(inner.args) == 3 and inner.args[2] is otherwise:
+            return pw([(inner.args[0], and_(condition, inner.args[1]))], otherwise)
+    return e
 
 
 def _logsumexp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
