@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -502,6 +503,19 @@ def test_threads() -> None:
     for t in threads:
         t.join()
     assert sorted(found) == sorted([fn(F * k, Y) for k in range(20)] * 8)
+
+
+@pytest.mark.parametrize("doc", ["A loss.", 'ends in "', '"""\nraise SystemExit\n"""', "a \\", "two\nlines"])
+def test_source_stands_alone(doc: str) -> None:
+    source = Compiled(replace(HUBER, doc=doc), ("f",)).source
+    assert "lossdsl" not in source
+    space: dict[str, Any] = {}
+    exec(compile(source, "<source>", "exec"), space)
+    assert space["__doc__"] == doc
+    np.testing.assert_allclose(space["value"](F, Y), huber_of(F, Y))
+    value, g = space["value_and_grad"](F, Y, delta=2.0, seed=3.0)
+    np.testing.assert_allclose(value, huber_of(F, Y, 2))
+    np.testing.assert_allclose(g, 3 * np.clip(F - Y, -2, 2))
 
 
 def test_source_is_the_same_each_time() -> None:

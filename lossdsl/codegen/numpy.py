@@ -233,7 +233,7 @@ def _einsum(spec: str, arrays: Sequence[str]) -> str:
 NUMPY = Backend(
     name="numpy",
     imports="import numpy as np\nfrom scipy import special",
-    reserved=frozenset({*keyword.kwlist, *dir(builtins), *HELPERS, "np", "special", "real", "kernel"}),
+    reserved=frozenset({*keyword.kwlist, *dir(builtins), *HELPERS, "np", "special", "real", "kernel", "value", "value_and_grad"}),
     constants={"pi": "np.pi", "inf": "np.inf", "nan": "np.nan"},
     helpers=HELPERS,
     call=_call,

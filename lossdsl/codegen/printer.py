@@ -81,9 +81,21 @@ def literal(x: Fraction) -> Val:
     return Val(text, UNARY if x < 0 else ATOM, (), "number")
 
 
-def print_function(program: Program, scheduled: Schedule, backend: Backend, name: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands around a function for people: a docstring, defaults (arguments with one come last), and first lines.
+
+    ``first`` maps an argument to a template of a line that readies it, of its own name ``{x}`` and the first number's ``{like}``.
+    """
+
+    doc: str = ""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+
+
+def print_function(program: Program, scheduled: Schedule, backend: Backend, name: str, frame: Frame | None = None) -> str:
     """The source of one function of the inputs and hyper-parameters, in declared order, that returns the outputs."""
-    return _Printer(program, scheduled, backend).function(name)
+    return _Printer(program, scheduled, backend).function(name, frame or Frame())
 
 
 def with_helpers(source: str, backend: Backend) -> str:
@@ -123,13 +135,18 @@ class _Printer:
 
     # -- the function -------------------------------------------------------------------------------------------------
 
-    def function(self, name: str) -> str:
+    def function(self, name: str, frame: Frame) -> str:
         for stage in self.scheduled.stages:
             self.slots[stage.name] = self._stage(stage)
         results = [self._output(o.expr, o.indices) for o in self.scheduled.outputs]
         sizes = [f"{var} = {self._extent(axis)}" for axis, var in self.sizes.items()]
-        body = [*self._dtype(results), *sizes, *self.lines, f"return {', '.join(results)}"]
-        head = f"def {name}({', '.join(self.arguments.values())}):"
+        doc = [f'"""{frame.doc}"""'] if frame.doc else []
+        like = next((self.arguments[i.name] for i in self.program.inputs if i.kind.role == "number"), None)
+        first = [line.format(x=self.arguments[x], like=like) for x, line in frame.first.items()]
+        body = [*doc, *first, *self._dtype(results), *sizes, *self.lines, f"return {', '.join(results)}"]
+        required = [x for name, x in self.arguments.items() if name not in frame.defaults]
+        optional = [f"{self.arguments[name]}={value}" for name, value in frame.defaults.items()]
+        head = f"def {name}({', '.join(required + optional)}):"
         return "\n    ".join([head, *body]) + "\n"
 
     def _dtype(self, results: Sequence[str]) -> tuple[str, ...]:

@@ -38,9 +38,9 @@ def source(program: Program, backend: str, wrt: Sequence[str]) -> str:
 
             return on_torch.source(program, wrt)
         case "numpy":
-            from lossdsl.runtime import on_numpy
+            from lossdsl.runtime import kernels
 
-            return on_numpy.Compiled(program, wrt).source
+            return kernels.standalone(program, wrt)
     raise LossError("the reference evaluates a program as it stands and prints no source", hint="backends with a source: numpy, torch")
 
 

@@ -19,7 +19,7 @@ from lossdsl.ir.program import Input, Program
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, outside, wanted_dtype
 from lossdsl.runtime.convention import Convention, Layout, Number, Place
-from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks
+from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks, standalone
 
 Array = NDArray[Any]
 
@@ -99,8 +99,8 @@ class Compiled:
 
     @property
     def source(self) -> str:
-        """The source that computes the value and the gradient for a batch of all inputs."""
-        return self._kernel("gradient" if self.wrt else "value", frozenset(self._positions), False).source
+        """A module that computes the value and the gradient, and imports nothing of lossdsl."""
+        return standalone(self.program, self.wrt)
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
