@@ -156,9 +156,9 @@ class Loss:
 
     def module(self, learn: Sequence[str] = (), **params: float) -> Any:
         """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters."""
-        from lossdsl.runtime.on_torch import module
+        from lossdsl.runtime.backends import torch_backend
 
-        return module(self.program, tuple(learn), dict(params))
+        return torch_backend().module(self.program, tuple(learn), dict(params))
 
     def _scalar(self, what: str) -> Program:
         if len(self.program.outputs) != 1 or self.program.outputs[0].indices:

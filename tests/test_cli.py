@@ -92,3 +92,11 @@ def test_check(capsys: Captured, tmp_path: Path) -> None:
 def test_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "lossdsl.cli", "show", "nothing_like_it"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
+
+
+def test_without_torch_the_torch_backend_says_so(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lossdsl.runtime.on_torch", raising=False)
+    monkeypatch.delattr("lossdsl.runtime.on_torch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, err = run(capsys, "source", "huber", "--backend", "torch")
+    assert code == 1 and "needs PyTorch" in err

@@ -22,9 +22,7 @@ def compile(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[st
 
             return on_reference.Compiled(program, wrt, axes, params, recipe)
         case "torch":
-            from lossdsl.runtime import on_torch
-
-            return on_torch.Compiled(program, wrt, axes, params, recipe)
+            return torch_backend().Compiled(program, wrt, axes, params, recipe)
     from lossdsl.runtime import on_numpy
 
     return on_numpy.Compiled(program, wrt, axes, params, recipe)
@@ -34,14 +32,23 @@ def source(program: Program, backend: str, wrt: Sequence[str]) -> str:
     """A standalone module of value and gradient, which imports nothing of lossdsl."""
     match _known(backend):
         case "torch":
-            from lossdsl.runtime import on_torch
-
-            return on_torch.source(program, wrt)
+            return torch_backend().source(program, wrt)
         case "numpy":
             from lossdsl.runtime import kernels
 
             return kernels.standalone(program, wrt)
     raise LossError("the reference evaluates a program as it stands and prints no source", hint="backends with a source: numpy, torch")
+
+
+def torch_backend() -> Any:
+    """The module of the torch backend, which alone needs PyTorch."""
+    try:
+        from lossdsl.runtime import on_torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise LossError("the torch backend needs PyTorch, which is not installed", hint='pip install "lossdsl[torch]"') from None
+    return on_torch
 
 
 def revive(source: str, name: str, backend: str, wrt: Sequence[str], axes: Mapping[str, int], params: Mapping[str, Any]) -> Any:
