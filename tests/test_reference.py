@@ -662,6 +662,36 @@ def test_ulps_counts_units_at_the_scale() -> None:
         ulps([1.0], pair)
 
 
+MARGINS: list[tuple[Expr, dict[str, Any], float]] = [  # expression, inputs, margin
+    (pw([(ONE, cmp(">", x, y))], ZERO), {"x": 1.0, "y": 1 + 2.0**-52}, inf),  # inputs are compared as they are
+    (pw([(ONE, cmp(">", sub(x, y), ZERO))], ZERO), {"x": 3.0, "y": 3.0}, inf),  # and so is what floating point holds exactly
+    (pw([(ONE, cmp("<", sub(ONE, x), ONE))], ZERO), {"x": 2.0**-60}, 2.0**-60),
+    (pw([(ONE, cmp(">", call("exp", x), y))], ZERO), {"x": 0.0, "y": 1.0}, inf),
+    (pw([(ONE, cmp(">", call("exp", x), y))], ZERO), {"x": 1.0, "y": math.e}, 5.3e-17),
+    (pw([(ONE, cmp(">", add(call("exp", x), num(1000)), y))], ZERO), {"x": 1.0, "y": 1002.0}, 0.718 / 1002.7),
+    (pw([(ONE, cmp(">", x, ZERO)), (TWO, cmp("==", call("exp", x), ONE))], ZERO), {"x": 1.0}, inf),  # what is not looked at is not counted
+    (red("argmin", [i], mul(at("x", i), num("0.1"))), {"x": [10.0, 20.0]}, 1),
+    (red("argmin", [i], mul(at("x", i), num("0.1"))), {"x": [10.0, 10.0]}, 0),
+    (call("floor", div(x, num(3))), {"x": 1.0}, inf),
+    (call("floor", mul(x, num("0.1"))), {"x": 30.0}, 2.0**-53),
+    (call("floor", mul(x, num("0.1"))), {"x": 35.0}, inf),
+    (call("abs", mul(x, num("0.1"))), {"x": 0.0}, inf),  # a kink is no jump
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("e", "given", "margin"), MARGINS)
+def test_the_margin_tells_how_close_a_decision_was(e: Expr, given: dict[str, Any], margin: float) -> None:
+    got = result(e, **given).margin
+    assert got > 2.0**900 if margin == inf else margin * 0.4 <= got <= margin * 2.5, got
+
+
+def test_the_margin_is_that_of_the_dtype() -> None:
+    p = program(pw([(ONE, cmp("<", sub(ONE, x), ONE))], ZERO), {"x": ""})
+    assert evaluate(p, {"x": 2.0**-30}, dtype=np.float64)["value"].margin > 2.0**900
+    assert evaluate(p, {"x": 2.0**-30}, dtype=np.float32)["value"].margin < 2.0**-29
+    assert list(evaluate_rows(p, {"x": [2.0**-60, 0.5]}, dtype=np.float32)["value"].margin < 1e-6) == [True, False]
+
+
 def test_true_is_a_guard_like_any_other() -> None:
     assert value(red("sum", [i], at("x", i), TRUE), x=[1, 2]) == value(total([ref("x", [ZERO]), ref("x", [ONE])]), x=[1, 2]) == 3
     assert D.axis == "d"

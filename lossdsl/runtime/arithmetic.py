@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mpmath.libmp import mpf_add, mpf_sub
 
+from lossdsl.functions import FUNCTIONS
 from lossdsl.runtime.primitives import HUGE, Functions, Mpf, Run, meaning_of
 
 
@@ -35,6 +36,9 @@ class Bare:
 
     def plain(self, x: Mpf) -> Mpf:
         return x
+
+    def decide(self, a: Mpf, b: Mpf) -> None:
+        """Nothing: bare numbers do not know how they were rounded."""
 
     def apply(self, op: str, args: list[Mpf]) -> Mpf:
         return self.ops[op](*args)
@@ -101,65 +105,80 @@ def first_extreme(xs: Sequence[Mpf], sign: int) -> int | None:
 
 
 class Measured(NamedTuple):
-    """A number with log2 of its size, whether it is known exactly, and log2 of its largest summand and intermediate value."""
+    """A number with log2 of its size and whether it is known exactly, and three units as log2.
+
+    ``s`` is that of its largest summand, ``n`` that of its largest intermediate value, ``e`` that of the largest one which floating
+    point of the given precision has to round.
+    """
 
     v: Mpf
     lg: float
     exact: bool
     s: float
     n: float
+    e: float
 
 
 _NEVER = -math.inf
+# functions that may jump: those with kinks and no bound on their slope
+JUMPING = frozenset(name for name, row in FUNCTIONS.items() if row.kinks and None in row.lipschitz)
 
 
 class Measuring:
-    """``Bare`` arithmetic on ``Measured`` numbers."""
+    """``Bare`` arithmetic on ``Measured`` numbers.
 
-    def __init__(self, ctx: Any, bare: Bare, run: Callable[[str, Sequence[Measured]], Measured]) -> None:
-        self.ctx, self.bare, self.run = ctx, bare, run
+    ``closest`` is log2 of the smallest distance between numbers of which one was chosen, relative to their rounding ``e``.
+    """
+
+    def __init__(self, ctx: Any, bare: Bare, run: Callable[[str, Sequence[Measured]], Measured], bits: int) -> None:
+        self.ctx, self.bare, self.run, self.bits = ctx, bare, run, bits
+        self.closest = math.inf
 
     def leaf(self, x: Mpf) -> Measured:
-        return Measured(x, log2(x), True, _NEVER, _NEVER)
+        return Measured(x, log2(x), True, _NEVER, _NEVER, _NEVER)
 
     def constant(self, x: Mpf, exact: bool) -> Measured:
         lg = log2(x)
-        return Measured(x, lg, exact, _NEVER, _NEVER if exact else lg)
+        own = _NEVER if exact else lg
+        return Measured(x, lg, exact, _NEVER, own, own)
 
     def plain(self, x: Measured) -> Mpf:
         return x.v
 
-    def made(self, v: Mpf, args: Sequence[Measured], held: bool, s: float, n: float) -> Measured:
-        """A result; ``held`` says whether it is exact if the arguments are.
+    def made(self, v: Mpf, args: Sequence[Measured], held: bool, slopes: Sequence[float], summand: float = _NEVER) -> Measured:
+        """A result, from its slopes in the arguments; ``held`` says whether it is exact if the arguments are.
 
         An infinity or NaN is known if it does not hang on a number that is not.
         """
         lg = log2(v)
-        known = all(a.exact for a in args)
+        exact = all(a.exact for a in args)
         if lg == math.inf:
-            return Measured(v, lg, known or any(a.exact and a.lg == math.inf for a in args), _NEVER, _NEVER)
-        return Measured(v, lg, known and held, s, max(s, n, lg))
+            return Measured(v, lg, exact or any(a.exact and a.lg == math.inf for a in args), _NEVER, _NEVER, _NEVER)
+        exact = exact and held
+        s, n, e = summand, max(summand, lg), _NEVER if exact and v.bc <= self.bits else lg
+        for a, slope in zip(args, slopes, strict=True):
+            if a.n > _NEVER and slope > _NEVER:
+                s, n, e = max(s, a.s + slope), max(n, a.n + slope), max(e, a.e + slope)
+        return Measured(v, lg, exact, s, n, e)
 
     def apply(self, op: str, args: list[Measured]) -> Measured:
         a, b = args if len(args) == 2 else (args[0], args[0])
         if op == "neg":
-            return Measured(-a.v, a.lg, a.exact, a.s, a.n)
+            return a._replace(v=-a.v)
         v = self.bare.ops[op](a.v, b.v)
         match op:
             case "add" | "sub":
                 held = a.exact and b.exact and self.added_exactly(op, a.v, b.v, v)
-                return self.made(v, args, held, max(a.s, b.s, a.lg, b.lg), max(a.n, b.n))
+                return self.made(v, args, held, (0.0, 0.0), max(a.lg, b.lg))
             case "mul":
                 if any(x.exact and not x.v for x in args) and not v:
                     return self.leaf(v)
-                held = a.v.bc + b.v.bc <= self.ctx.prec
-                return self.made(v, args, held, max(scaled(a.s, b.lg), scaled(b.s, a.lg)), max(scaled(a.n, b.lg), scaled(b.n, a.lg)))
+                return self.made(v, args, a.v.bc + b.v.bc <= self.ctx.prec, (b.lg, a.lg))
             case "div":
                 if a.exact and not a.v and not v:
                     return self.leaf(v)
-                lg = log2(v) - b.lg
                 held = v.bc + b.v.bc <= self.ctx.prec and bool(v * b.v == a.v)
-                return self.made(v, args, held, max(scaled(a.s, -b.lg), scaled(b.s, lg)), max(scaled(a.n, -b.lg), scaled(b.n, lg)))
+                return self.made(v, args, held, (-b.lg, log2(v) - b.lg))
         held = bool(self.ctx.isint(b.v)) and 0 <= b.v <= 1024 and a.v.bc * int(b.v) <= self.ctx.prec
         return self.through(lambda xs: self.bare.pow(*xs), args, v, held or not v or v == 1)
 
@@ -173,7 +192,10 @@ class Measuring:
         values = [a.v for a in args]
         v = self.bare.call(name, values)
         held = any(v == x or v == -x for x in values) or not any(values) or (not v and self.vanishes(name, args))
-        return self.through(lambda xs: self.bare.call(name, xs), args, v, held)
+        out = self.through(lambda xs: self.bare.call(name, xs), args, v, held)
+        if name in JUMPING:
+            self.watch_jumps(name, args, out)
+        return out
 
     def vanishes(self, name: str, args: list[Measured]) -> bool:
         """Whether a 0 that a function gives is one: what mpmath has a function for is, else its meaning tells."""
@@ -181,13 +203,8 @@ class Measuring:
 
     def through(self, f: Callable[[list[Mpf]], Mpf], args: list[Measured], v: Mpf, held: bool) -> Measured:
         """The result ``v`` of f, with what it inherits from its arguments."""
-        s = n = _NEVER
         values = [a.v for a in args]
-        for i, a in enumerate(args):
-            if a.n > _NEVER:
-                slope = self.sensitivity(f, values, i, v)
-                s, n = max(s, scaled(a.s, slope)), max(n, scaled(a.n, slope))
-        return self.made(v, args, held, s, n)
+        return self.made(v, args, held, [self.sensitivity(f, values, i, v) if a.n > _NEVER else _NEVER for i, a in enumerate(args)])
 
     def sensitivity(self, f: Callable[[list[Mpf]], Mpf], xs: list[Mpf], i: int, v: Mpf) -> float:
         """log2 of the slope of f in argument i: the steeper side, unless f jumps there."""
@@ -215,21 +232,34 @@ class Measuring:
             return total
         if op in ("max", "min"):
             best = first_extreme([t.v for t in terms], 1 if op == "max" else -1)
-            return self.made(bare.nan, terms, True, _NEVER, _NEVER) if best is None else terms[best]
+            return self.made(bare.nan, terms, True, [_NEVER] * len(terms)) if best is None else terms[best]
         values = [t.v for t in terms]
         v = bare.reduce(op, values)
         lg = log2(v)
+        held = not v or (len(terms) == 1 and v == abs(values[0]))
         if not terms or lg == math.inf:
-            return self.made(v, terms, True, _NEVER, _NEVER)
+            return self.made(v, terms, held, [_NEVER] * len(terms))
         if op == "norm":
-            slopes = [t.lg - lg if v else 0.0 for t in terms]
-            own = _NEVER
-        else:
-            slopes = [log2(self.ctx.exp(t.v - v)) for t in terms]
-            own = log2(max(values))
-        s = max(own, *(scaled(t.s, d) for t, d in zip(terms, slopes, strict=True)))
-        n = max(own, *(scaled(t.n, d) for t, d in zip(terms, slopes, strict=True)))
-        return self.made(v, terms, not v or (len(terms) == 1 and v == abs(values[0])), s, n)
+            return self.made(v, terms, held, [t.lg - lg if v else 0.0 for t in terms])
+        return self.made(v, terms, held, [log2(self.ctx.exp(t.v - v)) for t in terms], log2(max(values)))
+
+    def decide(self, a: Measured, b: Measured) -> None:
+        """Takes note of how close two numbers are of which one is to be chosen, or which are compared."""
+        unit = max(a.e, b.e)
+        if unit > _NEVER and max(a.lg, b.lg) < math.inf:
+            self.closest = min(self.closest, log2(a.v - b.v) - unit)
+
+    def watch_jumps(self, name: str, args: list[Measured], out: Measured) -> None:
+        """Takes note of a function that jumps within a few roundings of its arguments."""
+        values = [a.v for a in args]
+        for i, a in enumerate(args):
+            if a.e > _NEVER and math.isfinite(a.e) and a.lg < math.inf and out.lg < math.inf:
+                step = self.ctx.ldexp(1, math.ceil(a.e) - self.bits + 2)
+                slope = self.sensitivity(lambda xs: self.bare.call(name, xs), values, i, out.v)
+                bound = 8 * step * (self.ctx.mpf(2) ** slope if slope > _NEVER else 0)
+                for moved in (a.v + step, a.v - step):
+                    if not abs(self.bare.call(name, [*values[:i], moved, *values[i + 1 :]]) - out.v) <= bound:
+                        self.closest = min(self.closest, -float(self.bits))
 
 
 def log2(x: Mpf) -> float:
@@ -241,7 +271,3 @@ def log2(x: Mpf) -> float:
         except OverflowError:
             return math.inf if exp > 0 else -1e308
     return _NEVER if not exp else math.inf
-
-
-def scaled(unit: float, by: float) -> float:
-    return _NEVER if unit == _NEVER or by == _NEVER else unit + by

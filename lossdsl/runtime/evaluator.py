@@ -225,6 +225,7 @@ class Evaluator:
         values, missing = self.arguments(node)
         if missing:
             return missing
+        self.arithmetic.decide(*values)
         a, b = (self.arithmetic.plain(x) for x in values)
         match node.data:
             case "<":
@@ -344,6 +345,9 @@ class Evaluator:
         best = first_extreme(values, 1 if op == "argmax" else -1)
         if best is None:
             return self.arithmetic.leaf(self.ctx.nan)
+        for k, term in enumerate(terms):
+            if k != best:
+                self.arithmetic.decide(terms[best], term)
         (position,) = points[best]
         return self.arithmetic.leaf(self.ctx.make_mpf(from_int(position)))
 
@@ -358,9 +362,9 @@ class Evaluator:
 class Meanings:
     """The arithmetics of one context, with what rows mean for which mpmath has no function."""
 
-    def __init__(self, ctx: Any) -> None:
+    def __init__(self, ctx: Any, bits: int = 53) -> None:
         self.bare = Bare(ctx, lambda name, args: self.run(name, args, self.bare))
-        self.measuring = Measuring(ctx, self.bare, lambda name, args: self.run(name, args, self.measuring))
+        self.measuring = Measuring(ctx, self.bare, lambda name, args: self.run(name, args, self.measuring), bits)
         self.compiled: dict[tuple[str, bool], Evaluator] = {}
 
     def run(self, name: str, args: Sequence[Any], arithmetic: Bare | Measuring) -> Any:

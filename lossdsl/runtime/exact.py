@@ -69,6 +69,11 @@ class Bound:
     sizes: dict[str, int]
     dtype: Any = None
 
+    @property
+    def bits(self) -> int:
+        """How many bits a number of the dtype has."""
+        return 53 if self.dtype is None else int(np.finfo(self.dtype).nmant) + 1
+
     def evaluator(self, arithmetic: Bare | Measuring, frozen: Evaluator | None = None) -> Evaluator:
         """An evaluator at the context's present precision."""
         tables = {name: Table([self.entry(x, arithmetic) for x in flat], shape) for name, (flat, shape) in self.values.items()}

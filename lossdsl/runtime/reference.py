@@ -50,13 +50,17 @@ Place = tuple[int, tuple[int, ...]]
 class Result:
     """One output: an mpf, or an object array of them, with the units of the measure; see the module's text.
 
-    ``converged`` is False if some entry still moved when the precision reached the cap.
+    ``converged`` is False if some entry still moved when the precision reached the cap. ``margin`` tells how safely the conditions
+    on the way were decided: the smallest distance of two numbers that were compared, relative to the largest value on which they
+    depend and which floating point of the dtype (double if none was given) must round. Where it is not a few times larger than the
+    dtype's eps, code may rightly decide otherwise: take the other branch at a jump, or the other side of a kink.
     """
 
     value: Any
     scale: Any
     noise: Any
     converged: bool = True
+    margin: Any = math.inf
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """The values as floats, or as another dtype."""
@@ -83,21 +87,20 @@ def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, 
     precision = min(digits + 10, cap)
     before: dict[Place, Measured] = {}
     done: dict[Place, Measured] = {}
-    left = places(bound)
+    left, closest = places(bound), math.inf
     while True:
         ctx.dps = precision
-        evaluator = bound.evaluator(Meanings(ctx).measuring)
+        arithmetic = Meanings(ctx, bound.bits).measuring
+        evaluator = bound.evaluator(arithmetic)
         now = {place: number_at(evaluator, program.outputs[place[0]], place[1]) for place in left}
-        for place, value in now.items():
-            if place not in before or not settled(before[place], value, digits):
-                continue
-            done[place] = value
+        closest = min(closest, arithmetic.closest)
+        done |= {place: value for place, value in now.items() if place in before and settled(before[place], value, digits)}
         left = [place for place in left if place not in done]
         if not left or precision >= cap:
             break
         before, precision = now, min(2 * precision, cap)
     moved = {place for place in left if not level(before.get(place), now[place], digits)}
-    return collect(bound, done | {place: now[place] for place in left}, moved)
+    return collect(bound, done | {place: now[place] for place in left}, moved, closest)
 
 
 def context() -> Any:
@@ -144,7 +147,7 @@ def level(a: Measured | None, b: Measured, digits: int) -> bool:
     return log2(a.v - b.v) <= max(b.lg, b.n) - digits * math.log2(10)
 
 
-def collect(bound: Bound, found: Mapping[Place, Measured], moved: set[Place]) -> dict[str, Result]:
+def collect(bound: Bound, found: Mapping[Place, Measured], moved: set[Place], closest: float) -> dict[str, Result]:
     out = {}
     for k, o in enumerate(bound.program.outputs):
         shape = shape_of(bound, o)
@@ -152,7 +155,8 @@ def collect(bound: Bound, found: Mapping[Place, Measured], moved: set[Place]) ->
         value = arranged([public(x.v) for x in of], shape)
         scale = arranged([power_of_two(max(x.lg, x.s)) for x in of], shape)
         noise = arranged([power_of_two(max(x.lg, x.s, x.n)) for x in of], shape)
-        out[o.name] = Result(value, scale, noise, not any(place[0] == k for place in moved))
+        converged = not any(place[0] == k for place in moved)
+        out[o.name] = Result(value, scale, noise, converged, 2.0 ** min(closest, 1000.0))
     return out
 
 
@@ -195,7 +199,7 @@ def stacked(rows: list[Result]) -> Result:
         return np.stack(arrays) if arrays else np.empty(0, dtype=object)
 
     converged = all(r.converged for r in rows)
-    return Result(stack([r.value for r in rows]), stack([r.scale for r in rows]), stack([r.noise for r in rows]), converged)
+    return Result(stack([r.value for r in rows]), stack([r.scale for r in rows]), stack([r.noise for r in rows]), converged, np.array([r.margin for r in rows]))
 
 
 # -- differences ------------------------------------------------------------------------------------------------------
