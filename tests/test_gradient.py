@@ -46,7 +46,7 @@ CASES = {
     "strong_zero": "a(x: real[n]) = sum[n]((x > 0)*log(x)*sqrt(x))",
     "powers": "a(x: positive[n]; p: real = 1.5) = sum[n](x^p)^(1/p) + sum[n](2^x) + sum[n](x^x)",
     "logsumexp_guarded": "a(x: real[n], m: bool[n]) = logsumexp[n | m](x*x) + log_softmax[n](x)[0]",
-    "softmax_pairs": "a(q: real[n, d], k: real[n, d]) = sum[i in n](sum[j in n](softmax[j in n](dot(q[i], k[j]))*k[j, 0])^2)",
+    "softmax_pairs": "a(q: real[n, d], k: real[n, d]) = sum[i in n](sum[n](softmax[n](dot[d](q[i], k))*k[n, 0])^2)",
     "kl": "a(p: simplex[k], q: simplex[k]) = sum[k](q*log(q/p))",
     "dice": "a(p: unit[n], y: unit[n]; eps: nonnegative = 1) = 1 - (2*sum[n](p*y) + eps)/(sum[n](p) + sum[n](y) + eps)",
     "composed": "h(f: real, y: real) = log(cosh(f - y))\na(x: real[n], y: real[n]) = sum[n](h(x, y)*h(2*x, y))",
