@@ -38,7 +38,6 @@ from lossdsl.ir.expr import (
     conjuncts,
     ix,
     neg,
-    not_,
     open_red,
     postorder,
     red,
@@ -49,7 +48,7 @@ from lossdsl.ir.expr import (
 )  # fmt: skip
 from lossdsl.ir.program import Input, Param, Program
 
-DEFAULTED = ("max", "min", "mean", "logsumexp", "argmax", "argmin")
+DEFAULTED = ("sum", "max", "min", "mean", "logsumexp", "norm", "argmax", "argmin")
 RISING, FALLING = ("<", "<="), (">", ">=")
 
 Step = Generator[Any, str, str]
@@ -85,6 +84,8 @@ def _sugared(e: Expr) -> Expr:
             return _log_softmax(e) or e
         case "call" if e.data == "exp":
             return _softmax(e) or e
+        case "call" if e.data in ("max", "min") and e.args[0].op == "call" and e.args[0].data == e.data:
+            return call(e.data, *e.args[0].args, *e.args[1:])
         case "div":
             return _mean(e) or e
         case "red" if e.data[0] == "sum" and e.args[0] is ONE and e.args[1] is not TRUE:
@@ -187,23 +188,35 @@ def _mean(e: Expr) -> Expr | None:
 
 
 def _all(e: Expr) -> Expr | None:
+    """``not any[.. | g](not c)`` is ``all[.. | g](c)``."""
     inside = e.args[0]
-    if inside.op == "red" and inside.data[0] == "any" and inside.args[0].op == "not":
-        return red("all", inside.data[1], not_(inside.args[0]))
-    return None
+    if inside.op != "red" or inside.data[0] != "any":
+        return None
+    *guard, last = conjuncts(inside.args[0])
+    return red("all", inside.data[1], last.args[0], and_(*guard)) if last.op == "not" else None
 
 
 def _default(e: Expr) -> Expr | None:
+    """A reduction where something is left to reduce, another value where nothing is."""
     [(value, condition), *more], other = branches(e)
     if more or value.op != "red" or value.data[0] not in DEFAULTED:
         return None
+    return call("default", value, other) if _something(value, condition) else None
+
+
+def _something(value: Expr, condition: Expr) -> bool:
+    """Whether the condition says that the reduction is not empty."""
+    if value.args[0].op == "call" and value.args[0].data == "weight":
+        total = condition.args[0] if condition.op == "cmp" and condition.data == "!=" and condition.args[1] is ZERO else condition
+        pair = _alike(value, total)
+        if pair is None or total is condition or total.data[0] != "sum":
+            return False
+        _, (body, guard, weight, kept) = pair
+        return body.args[1] is weight and kept is and_(guard, cmp("!=", weight, ZERO))
     if value.args[1] is TRUE:
-        some = and_(*(cmp(">", size(b.axis), ZERO) for b in value.data[1]))
-        return call("default", value, other) if condition is some else None
-    if condition.op != "red" or condition.data[0] != "any":
-        return None
-    pair = _alike(value, condition)
-    return call("default", value, other) if pair and pair[1][1] is pair[1][2] else None
+        return condition is and_(*(cmp(">", size(b.axis), ZERO) for b in value.data[1]))
+    pair = _alike(value, condition) if condition.op == "red" and condition.data[0] == "any" else None
+    return pair is not None and pair[1][1] is pair[1][2]
 
 
 def _chained(e: Expr) -> Expr:
@@ -344,7 +357,7 @@ def _nameable(e: Expr) -> bool:
 class Scope:
     """How the indices in sight are printed, and the names that no new index may take."""
 
-    names: Mapping[Index, str]
+    names: dict[Index, str]
     taken: frozenset[str]
 
     def bind(self, pairs: Iterable[tuple[Index, str]]) -> Scope:
@@ -353,6 +366,10 @@ class Scope:
 
     def reserving(self, names: Iterable[str]) -> Scope:
         return Scope(self.names, self.taken.union(names))
+
+    def index(self, name: str) -> Index | None:
+        """The index that a name stands for, the innermost one."""
+        return next((i for i in reversed(self.names) if self.names[i] == name), None)
 
     def name(self, index: Index) -> str:
         if index in self.names:
@@ -375,6 +392,7 @@ class Names:
 
     def __init__(self, inputs: Sequence[Input | Param]) -> None:
         self.inputs = {i.name: i for i in inputs}
+        self.ignoring = [i for i in inputs if i.kind.ignore is not None]
         self.standing: dict[str, list[str]] = {}
         for i in inputs:
             for axis, own in i.kind.axes:

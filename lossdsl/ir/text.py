@@ -9,7 +9,7 @@ from math import isinf
 from types import MappingProxyType
 from typing import Any
 
-from lossdsl.ir.expr import MINUS_ONE, NAN, ONE, TRUE, ZERO, Expr, Index, Range, references
+from lossdsl.ir.expr import MINUS_ONE, NAN, ONE, TRUE, ZERO, Expr, Index, Range, and_, cmp, conjuncts, ix, num, ref, references
 from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, local_names, reserved, run, share, sugar
 from lossdsl.ir.program import Note, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
@@ -43,7 +43,7 @@ def program(p: Program, *, width: int = 110) -> str:
 
 
 def _definition(p: Program, output: Output, width: int) -> str:
-    shown, *requires = sugar([output.expr, *p.requires])
+    shown, *requires = sugar([_kept(p, output.expr), *p.requires])
     writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)))
     own = [(i, writer.scope.name(i)) for i in output.indices]
     head = f"[{_binders(own, writer.names)}]" if own else ""
@@ -53,6 +53,14 @@ def _definition(p: Program, output: Output, width: int) -> str:
     conditions = [writer.text(r, writer.scope) for r in requires]
     lines += [f"  {tag:<8}{text}" for tag, text in _annotations(p, conditions)]
     return "\n".join(lines)
+
+
+def _kept(p: Program, e: Expr) -> Expr:
+    """The value where no class is one that is left out; elsewhere it is 0 by the kind of the class."""
+    keep = [cmp("!=", ref(i.name), num(i.kind.ignore)) for i in p.inputs if i.kind.ignore is not None and not i.axes]
+    if keep and e.op == "pw" and len(e.args) == 3 and e.args[1] is and_(*keep) and e.args[2] is ZERO:
+        return e.args[0]
+    return e
 
 
 def _docstring(doc: str) -> list[str]:
@@ -324,7 +332,8 @@ class _Writer:
                 base, exponent = (yield e.args[0], scope, ATOM, True), (yield e.args[1], scope, POWER, True)
                 return f"{base}^{exponent}", POWER
             case "cmp":
-                return (yield from self._chain(e, scope)), COMPARE
+                flag = self._flag(e)
+                return ((yield flag, scope), ATOM) if flag else ((yield from self._chain(e, scope)), COMPARE)
             case "not":
                 return f"not {(yield e.args[0], scope, ATOM)}", NOT
             case "iverson":
@@ -360,8 +369,15 @@ class _Writer:
             out.append((yield e, scope, OR))  # noqa: PERF401 (a comprehension cannot yield)
         return out
 
+    def _flag(self, e: Expr) -> Expr | None:
+        """The input that a condition reads, if that is all it does."""
+        a, b = e.args
+        given = self.names.inputs.get(a.data) if a.op == "ref" and e.data == "!=" and b is ZERO else None
+        return a if given is not None and given.kind.role == "condition" else None
+
     def _chain(self, e: Expr, scope: Scope) -> Step:
-        first, *rest = yield from self._each(e.args, scope)
+        texts = yield from self._each(e.args, scope)
+        first, *rest = (f"{t} + 0" if x.op == "iverson" else t for t, x in zip(texts, e.args, strict=True))
         return first + "".join(f" {sign} {x}" for sign, x in zip(comparisons(e), rest, strict=True))
 
     def _piecewise(self, e: Expr, scope: Scope, chain: int) -> Plain:
@@ -396,7 +412,8 @@ class _Writer:
         weight = yield e.args[0], scope, PRODUCT, False, FACTOR
         if e.data == "xlogy":
             return f"{weight}*log({(yield e.args[1], scope)})"
-        return f"{weight}*log({(yield e.args[1], scope, PRODUCT)}/{(yield e.args[2], scope, MINUS, True)})"
+        above = yield from self._factor(e.args[1], scope, SIGNED, escape=_carried(e.args[1]) == "condition", right=False)
+        return f"{weight}*log({above}/{(yield e.args[2], scope, MINUS, True)})"
 
     # -- references and indices
 
@@ -434,6 +451,19 @@ class _Writer:
         values = yield from self._each(e.args[1:], scope)
         return f"{text}[{', '.join(values)}]"
 
+    def _unsaid(self, binders: Sequence[Index], guard: Expr, scope: Scope) -> Expr:
+        """The guard without what a class that is left out brings by itself."""
+        brought = []
+        for i in self.names.ignoring:
+            for b in binders:
+                for axis, own in i.kind.axes:
+                    if axis == b.axis:
+                        others = {m: scope.index(m) or Index(a, m) for a, m in i.kind.axes}
+                        at = [ix(b if m == own else others[m]) for _, m in i.kind.axes]
+                        brought.append(cmp("!=", ref(i.name, at), num(i.kind.ignore or 0)))
+        kept, literals = conjuncts(and_(*brought)), conjuncts(guard)
+        return and_(*literals[len(kept) :]) if literals[: len(kept)] == kept else guard
+
     def _reduction(self, e: Expr, scope: Scope, default: str = "") -> Generator[Request, str, tuple[str, list[str]]]:
         op, binders = e.data
         body, guard = e.args
@@ -444,6 +474,7 @@ class _Writer:
                 ranges[b] = f"{(yield b.axis.lo, scope, SUM)}..{(yield b.axis.hi, scope, SUM)}"
         inner = scope.bind(pairs)
         bracket = _binders(pairs, self.names, ranges)
+        guard = self._unsaid(binders, guard, inner)
         if guard is not TRUE:
             bracket += f" | {(yield guard, inner)}"
         options = [f"default = {default}"] if default else []
