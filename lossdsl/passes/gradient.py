@@ -32,11 +32,16 @@ _INFINITE_VALUE = ("log", "log2", "log10", "log1p", "logit")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An adjoint that counts where all conditions of the path hold; ``pole`` if it may be infinite where the value is not."""
+    """An adjoint that counts where all conditions of the path hold.
+
+    ``pole``: it may be infinite where the value is not. ``gate``: it passed a kink, and may be exactly 0 where what feeds the
+    kink is infinite, as in ``min(1, 1/x)``.
+    """
 
     path: Path
     adjoint: Expr
     pole: bool = False
+    gate: bool = False
 
 
 @dataclass(slots=True)
@@ -115,7 +120,7 @@ def combine(terms: Sequence[Term]) -> Term:
     shared = tuple(c for c in terms[0].path if all(c in t.path for t in terms[1:]))
     own = [replace(t, path=tuple(c for c in t.path if c not in shared)) for t in terms]
     either = union([t.path for t in own])
-    return Term(_join(shared, either), merge(own), any(t.pole for t in terms))
+    return Term(_join(shared, either), merge(own), any(t.pole for t in terms), any(t.gate for t in terms))
 
 
 def _join(path: Path, *conditions: Expr) -> Path:
@@ -288,7 +293,7 @@ class Reverse:
                 adjoint = div(times(adjoint, body), node)
             case _:
                 return
-        self._backward(body, Term(path, adjoint, term.pole), (*slots, *binders))
+        self._backward(body, replace(term, path=path, adjoint=adjoint), (*slots, *binders))
 
     def _backward(self, root: Expr, term: Term, indices: tuple[Index, ...]) -> None:
         """Reverse mode inside one scope; ``indices`` are those that a place may fix or a sum must bind."""
@@ -339,7 +344,7 @@ class Reverse:
         value = summed(rest, adjoint, inner, self.classes)
         if stage and inner:
             outer = _join(outer, red("any", [i for i in rest if any(i in c.free for c in inner)], and_(*inner)))
-        target.append(Term(outer, value, term.pole))
+        target.append(replace(term, path=outer, adjoint=value))
 
     def _flows(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
         """What flows from a node to each active argument."""
@@ -365,21 +370,22 @@ class Reverse:
                     yield y, self._times(term, x)
             case "div":
                 x, y = e.args
-                safe = self._nonzero(y, path) or self._nonzero(a, path)
+                safe = not term.gate or self._nonzero(y, path) or self._nonzero(a, path)
                 if x in self.active:
-                    yield x, Term(path, div(a, y) if safe else call("mul0", a, div(ONE, y)), term.pole)
+                    yield x, replace(term, adjoint=div(a, y) if safe else call("mul0", a, div(ONE, y)))
                 if y in self.active:
                     slope = neg(div(e, y))
-                    yield y, Term(path, times(a, slope) if safe and not term.pole else call("mul0", a, slope), term.pole)
+                    yield y, replace(term, adjoint=times(a, slope) if safe and not term.pole else call("mul0", a, slope))
             case "pow":
                 yield from self._power(e, term)
             case "call":
                 pole = not self._excluded(rows.poles(e.data, e.args), path)
                 careful = replace(term, pole=term.pole or (pole and not self._nonzero(a, path)))
                 after = term.pole or (pole and e.data not in _INFINITE_VALUE)
+                gate = term.gate or rows.kinks(e.data, e.args) is not FALSE
                 for x, slope in zip(e.args, rows.derivative(e.data, e.args), strict=True):
                     if x in self.active and slope is not None and slope is not ZERO:
-                        yield x, replace(self._times(careful, slope), pole=after)
+                        yield x, replace(self._times(careful, slope), pole=after, gate=gate)
 
     def _branches(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
         before: list[Expr] = []
@@ -612,8 +618,7 @@ class Forward:
             case "div":
                 x, y = e.args
                 slopes = (div(ONE, y), neg(div(e, y)))
-                pole = not self.ranges.nonzero(y)
-                return total(self._product(s, d, pole) for s, d in zip(slopes, t, strict=True) if d is not ZERO)
+                return total(times(s, d) for s, d in zip(slopes, t, strict=True) if d is not ZERO)
             case "pow":
                 return self._power(e, *t)
             case "pw":
