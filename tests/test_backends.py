@@ -75,7 +75,10 @@ def params(program: Program) -> dict[str, float]:
 
 
 def agree(got: Any, want: reference.Result, dtype: Any, what: str) -> None:
-    worst = reference.ulps(got, want, dtype)
+    """Compares the rows in which rounding cannot turn a condition: within it of a jump or a kink either side is right."""
+    sure = want.margin > 4 * ULPS * np.finfo(dtype).eps
+    kept = reference.Result(want.value[sure], want.scale[sure], want.noise[sure])
+    worst = reference.ulps(np.asarray(got)[sure], kept, dtype)
     assert worst <= ULPS, f"{what}: {worst} ulp\n{np.asarray(got)}\n{np.asarray(want)}"
 
 

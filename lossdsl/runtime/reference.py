@@ -198,8 +198,8 @@ def stacked(rows: list[Result]) -> Result:
         arrays = [np.asarray(v, dtype=object) for v in values]
         return np.stack(arrays) if arrays else np.empty(0, dtype=object)
 
-    converged = all(r.converged for r in rows)
-    return Result(stack([r.value for r in rows]), stack([r.scale for r in rows]), stack([r.noise for r in rows]), converged, np.array([r.margin for r in rows]))
+    units = (stack([getattr(r, name) for r in rows]) for name in ("value", "scale", "noise"))
+    return Result(*units, all(r.converged for r in rows), np.array([r.margin for r in rows]))
 
 
 # -- differences ------------------------------------------------------------------------------------------------------
