@@ -194,7 +194,7 @@ def _tuple(items: Sequence[str]) -> str:
 
 
 def _pick(x: str, at: Sequence[str], computed: Sequence[int]) -> str:
-    return f"pick({x}, {_tuple(at)}, {', '.join(map(str, computed))})"
+    return f"pick({x}, {_tuple(at)}, {', '.join(map(str, computed))})" if computed else f"{x}[{', '.join(at)}]"
 
 
 def _add_at(x: str, at: Sequence[str], computed: int, value: str) -> str:

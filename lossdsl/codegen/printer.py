@@ -130,6 +130,7 @@ class _Printer:
         self.sizes: dict[str, str] = {}
         self.named: dict[str, str] = {}
         self.lines: list[str] = []
+        self.pairs: set[str] = set()  # variables with two indices over one axis, which are large
         self.order: dict[Index, int] = {}
         self.vals: dict[Expr, Val] = {}
 
@@ -143,11 +144,28 @@ class _Printer:
         doc = [f'"""{frame.doc}"""'] if frame.doc else []
         like = next((self.arguments[i.name] for i in self.program.inputs if i.kind.role == "number"), None)
         first = [line.format(x=self.arguments[x], like=like) for x, line in frame.first.items()]
-        body = [*doc, *first, *self._dtype(results), *sizes, *self.lines, f"return {', '.join(results)}"]
+        body = [*doc, *first, *self._dtype(results), *sizes, *self._freed(results), f"return {', '.join(results)}"]
         required = [x for name, x in self.arguments.items() if name not in frame.defaults]
         optional = [f"{self.arguments[name]}={value}" for name, value in frame.defaults.items()]
         head = f"def {name}({', '.join(required + optional)}):"
         return "\n    ".join([head, *body]) + "\n"
+
+    def _freed(self, results: Sequence[str]) -> list[str]:
+        """The statements, with large arrays given up after their last use."""
+        statements: list[list[str]] = []
+        for line in self.lines:
+            if line.startswith((" ", "else")):
+                statements[-1].append(line)
+            else:
+                statements.append([line])
+        last: dict[str, int] = {}
+        for k, lines in enumerate([*statements, list(results)]):
+            last |= dict.fromkeys(sorted(self.pairs.intersection(re.findall(r"\w+", " ".join(lines)))), k)
+        out = []
+        for k, lines in enumerate(statements):
+            dead = [name for name in last if last[name] == k]
+            out += [*lines, *([f"del {', '.join(dead)}"] if dead and k + 1 < len(statements) else [])]
+        return out
 
     def _dtype(self, results: Sequence[str]) -> tuple[str, ...]:
         """The type of real numbers, and hyper-parameters as numbers of it."""
@@ -189,7 +207,10 @@ class _Printer:
         return self.named[text]
 
     def _bind(self, val: Val, name: str) -> Val:
-        return replace(val, text=self._assign(val.text, name), prec=ATOM, base=None)
+        out = replace(val, text=self._assign(val.text, name), prec=ATOM, base=None)
+        if len({i.axis for i in val.dims}) < len(val.dims) and out.text not in self.arguments.values():
+            self.pairs.add(out.text)
+        return out
 
     def _simple(self, val: Val) -> bool:
         return val.type == "number" or (val.base or val).text.isidentifier()

@@ -18,7 +18,7 @@ from lossdsl.schedule import schedule
 
 Array = NDArray[Any]
 
-_BLOCK = 64 * 1024  # bytes of one intermediate: some ten of them fit into a second-level cache
+_BLOCK = 128 * 1024  # bytes of one intermediate: several of them fit into a second-level cache
 
 
 @dataclass(frozen=True)
