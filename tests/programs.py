@@ -243,6 +243,7 @@ class Writer:
         self.data: dict[str, np.ndarray] = {}
         self.sizes = {"n": 2 + self.below(3), "k": 2 + self.below(2)}
         self.used: dict[str, None] = {}
+        self.axes: set[str] = set()  # axes that the text names
         self.params: dict[str, None] = {}
         self.tags: list[str] = []
         self.locals: list[str] = []
@@ -566,6 +567,7 @@ class Writer:
         if scope.depth >= 3 or not self.reducible(scope):
             return self.atom(scope)
         axis = self.pick(self.reducible(scope))
+        self.axes.add(axis)
         new = self.fresh("e")
         inside = scope.bind((new, axis))
         e = self.tame(inside, d)
@@ -682,6 +684,7 @@ class Writer:
     def bracket(self, scope: Scope) -> Bracket:
         axes = self.reducible(scope)
         axis = self.pick(axes)
+        self.axes.update(axes)
         kind = self.below(10)
         if kind < 3 and not any(name == axis for name, of in scope.indices if of != axis):
             names = [(axis, axis)]
@@ -765,6 +768,7 @@ class Writer:
     def softmax(self, op: str, scope: Scope, d: int) -> Code:
         """A distribution along an axis, summed against something or looked up at a place."""
         axis = self.pick(self.reducible(scope))
+        self.axes.add(axis)
         new = self.fresh("s")
         inside = scope.bind((new, axis))
         e = self.tame(inside, d)
@@ -1013,12 +1017,15 @@ def write(seed: bytes, budget: int) -> Case:
         f, x = e, writer.inputs["a"]
         writer.used["a"] = None
         e = Code(f"{f.at(SUM)} + a^2", SUM, lambda env: f.run(env) + x.look(env, ()) ** 2)
+    if any(name in writer.used for name in ("y", "c")):
+        writer.axes.add("k")
+    written = set(writer.used)
+    for axis, carrier in (("n", "x"), ("k", "w")):
+        if axis in writer.axes and not any(axis in INPUTS[name][0] for name in writer.used):
+            writer.used[carrier] = None
     names = [name for name in INPUTS if name in writer.used]
-    # an axis that only a class or a size names must still have an array that carries it
-    if any(name in ("y", "c") for name in names) and not any("k" in INPUTS[name][0] for name in names):
-        names.append("w")
-    wrt = tuple(name for name in names if name in REAL_INPUTS)[:2]
-    inputs = ", ".join(f"{name}: {INPUTS[name][2]}" for name in sorted(names, key=lambda name: list(INPUTS).index(name)))
+    wrt = tuple(name for name in names if name in written and name in REAL_INPUTS)[:2]
+    inputs = ", ".join(f"{name}: {INPUTS[name][2]}" for name in names)
     hyper = ", ".join(f"{name}: {HYPER[name][0]} = {HYPER[name][1]}" for name in writer.params)
     where = "\n  where " + "\n        ".join(writer.locals) if writer.locals else ""
     main = f"loss({inputs}{'; ' + hyper if hyper else ''}) =\n  {e.text}{where}\n  wrt {', '.join(wrt)}\n"
@@ -1026,7 +1033,7 @@ def write(seed: bytes, budget: int) -> Case:
     rest = "\n".join(writer.definitions)
     text = f"{rest}\n{main}" if writer.chance(50) else f"{main}{rest}\n"
     number = writer.below(10**6)
-    arrays = _draw_arrays(writer, [name for name in INPUTS if name in names], number)
+    arrays = _draw_arrays(writer, names, number)
     return Case(text, arrays, wrt, number, tuple(writer.tags), lambda: float(e.run({})))
 
 

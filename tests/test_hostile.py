@@ -45,6 +45,7 @@ def attempt(text: str) -> dict[str, Program] | None:
 # -- deep ---------------------------------------------------------------------------------------------------------------------------------
 
 N = 10_000
+MANY = 2_000  # where each costs work of its own
 DEEP = {
     "parentheses": "a(x) = " + "(" * N + "x" + ")" * N,
     "parentheses, open": "a(x) = " + "(" * N,
@@ -65,24 +66,24 @@ DEEP = {
     "subscripts": "a(x: real[n]) = x" + "[0]" * N,
     "indices": "a(x: real[n], y: class(n)) = " + "x[" * N + "y" + "]" * N,
     "brackets": "a(x: real[n]) = sum[" + "[" * N,
-    "many indices": "a(x: real[n]) = sum[" + ", ".join(f"i{k}" for k in range(N)) + " in n](x[i0])",
-    "piecewise": "a(x) = piecewise(" + ", ".join(f"{k} if x > {k}" for k in range(N)) + ")",
+    "many indices": "a(x: real[n]) = sum[" + ", ".join(f"i{k}" for k in range(MANY)) + " in n](x[i0])",
+    "piecewise": "a(x) = piecewise(" + ", ".join(f"{k} if x > {k}" for k in range(MANY)) + ")",
     "nested piecewise": "a(x) = " + "piecewise(x if x > 0, " * N + "x otherwise" + " otherwise".join([")"] * N),
     "function kinds": "a(f: " + "(" * N + "real" + ") -> real" * N + ") = 1",
-    "arguments": "a(x) = max(" + ", ".join(["x"] * N) + ")",
-    "parameters": "a(x; " + ", ".join(f"p{k} = {k}" for k in range(N)) + ") = x*p7",
-    "inputs": "a(" + ", ".join(f"p{k}" for k in range(N)) + ") = p7",
-    "axes": "a(x: real[" + ", ".join(f"n{k}" for k in range(N)) + "]) = 1",
-    "definitions": "\n".join(f"a{k}(x) = x + {k}" for k in range(N)),
-    "definitions, each calls the one before": "a0(x) = x\n" + "\n".join(f"a{k + 1}(x) = a{k}(x) + 1" for k in range(N)),
-    "mistakes": "\n".join(f"a{k}(x) = y{k}" for k in range(N)),
-    "syntax mistakes": "\n".join("a(x) = )" for k in range(N)),
+    "arguments": "a(x) = max(" + ", ".join(["x"] * MANY) + ")",
+    "parameters": "a(x; " + ", ".join(f"p{k} = {k}" for k in range(MANY)) + ") = x*p7",
+    "inputs": "a(" + ", ".join(f"p{k}" for k in range(MANY)) + ") = p7",
+    "axes": "a(x: real[" + ", ".join(f"n{k}" for k in range(MANY)) + "]) = 1",
+    "definitions": "\n".join(f"a{k}(x) = x + {k}" for k in range(MANY)),
+    "definitions, each calls the one before": "a0(x) = x\n" + "\n".join(f"a{k + 1}(x) = a{k}(x) + 1" for k in range(MANY)),
+    "mistakes": "\n".join(f"a{k}(x) = y{k}" for k in range(MANY)),
+    "syntax mistakes": "\n".join("a(x) = )" for k in range(MANY)),
     "a long name": "a(x) = " + "x" * 100_000,
     "a long definition": "a" * 100_000 + "(x) = x + 1",
     "a long number": "a(x) = x*" + "1" * 100_000,
     "a long fraction": "a(x) = x*0." + "1" * 100_000,
-    "a cycle": "\n".join(f"a{k}(x) = a{(k + 1) % N}(x)" for k in range(N)),
-    "cyclic locals": "a(x) = u0 where " + ", ".join(f"u{k} = u{(k + 1) % N} + x" for k in range(N)),
+    "a cycle": "\n".join(f"a{k}(x) = a{(k + 1) % MANY}(x)" for k in range(MANY)),
+    "cyclic locals": "a(x) = u0 where " + ", ".join(f"u{k} = u{(k + 1) % MANY} + x" for k in range(MANY)),
 }
 
 

@@ -77,7 +77,8 @@ def finite(x: Any) -> bool:
 def off(got: Any, want: Any, unit: Any) -> float:
     """The largest error of an array in ulps at the given unit."""
     errors = [0.0]
-    for g, w, u in zip(flat(got), flat(want), flat(unit), strict=True):
+    units = flat(unit) if np.ndim(unit) else [unit] * len(flat(want))
+    for g, w, u in zip(flat(got), flat(want), units, strict=True):
         error = abs(w - float(g))
         errors.append(0.0 if error == 0 else float(error / u) / EPSILON if u else math.inf)
     return max(errors) if not any(e != e for e in errors) else math.nan
@@ -137,7 +138,7 @@ def first(case: Case, program: Program, gradient: Program, slopes: dict[str, ref
     """The gradient program against differences of the reference along one random direction, all inputs at once and each alone."""
     for name, result in zip(case.wrt, slopes.values(), strict=True):
         along = direction(case, name)
-        want = reference.directional(program, case.arrays, {}, {name: along})
+        want = reference.directional(program, case.arrays, {}, {name: along})["loss"]
         got = sum((g * float(d) for g, d in zip(flat(result.value), flat(along), strict=True)), 0)
         size = sum((abs(g * float(d)) for g, d in zip(flat(result.value), flat(along), strict=True)), 0)
         assert abs(got - want) <= 1e-12 * max(size, abs(want)) + 1e-15 * largest(result.noise) + 1e-18, ("gradient", name, got, want)
@@ -151,7 +152,7 @@ def second(case: Case, loss: Loss, gradient: Program) -> None:
     given = {**case.arrays, f"v_{name}": along}
     found = next(iter(reference.evaluate(product, given).values()))
     own = loss.grad([name]).program
-    want = reference.directional(own, case.arrays, {}, {name: along})
+    (want,) = reference.directional(own, case.arrays, {}, {name: along}).values()
     if not finite(found.value) and not finite(want):
         return
     scale = max([abs(x) for x in flat(want)] + [1e-3 * largest(found.noise)])
