@@ -33,6 +33,18 @@ class Source:
         return lines[number - 1] if number <= len(lines) else ""
 
 
+_MOST = 20  # further errors that are printed
+_WIDTH = 200  # characters of a line that are printed
+
+
+def _window(text: str, place: int) -> tuple[str, int]:
+    """A line, or what is near a place in it if it is too long to print, and the place there."""
+    if len(text) <= _WIDTH:
+        return text, place
+    start = max(0, place - _WIDTH // 2)
+    return text[start : start + _WIDTH], place - start
+
+
 class LossError(ValueError):
     """A mistake in a definition or in a call; prints as ``file:line:col: error: message`` with the line, a caret and a hint.
 
@@ -52,7 +64,9 @@ class LossError(ValueError):
         return self
 
     def __str__(self) -> str:
-        parts = [self._own(), *(str(other) for other in self.others)]
+        parts = [self._own(), *(str(other) for other in self.others[:_MOST])]
+        if len(self.others) > _MOST:
+            parts.append(f"error: {len(self.others) - _MOST} more errors")
         return "\n".join(parts)
 
     def _own(self) -> str:
@@ -60,9 +74,9 @@ class LossError(ValueError):
         if self.span is None or self.source is None:
             return f"error: {self.message}{hint}"
         line, column = self.source.locate(self.span.start)
-        text = self.source.line(line)
-        width = max(1, min(self.span.end - self.span.start, len(text) - column + 1))
-        pad = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
+        text, place = _window(self.source.line(line), column - 1)
+        width = max(1, min(self.span.end - self.span.start, len(text) - place))
+        pad = "".join("\t" if c == "\t" else " " for c in text[:place])
         return f"{self.source.origin}:{line}:{column}: error: {self.message}\n    {text}\n    {pad}{'^' * width}{hint}"
 
 

@@ -114,6 +114,7 @@ def syntax_error(source: Source, base: int, chunk: str, error: Any) -> LossError
         return _fail(source, start, start + 1, f"expected {_words(expected)}, found the end of the definition",
                      _hint_at_end(source, base, chunk, expected))  # fmt: skip
     _check_character(source, start)
+    _check_pair(source, start)
     word = _found(source.text, start)
     hint = _hint(chunk, place, word, expected)
     return _fail(source, start, start + len(word), f"expected {_words(expected)}, found '{_short(word)}'", hint)
@@ -229,7 +230,9 @@ def _check_character(source: Source, place: int) -> None:
     """A character of no use in the language has a complaint of its own."""
     char = source.text[place]
     longer = source.text[place : place + 2]
-    if longer in ("!=", "&&", "||") or _LEGAL.match(char) and char not in "!" or "Α" <= char <= "ω":
+    if longer in ("&&", "||"):
+        raise _fail(source, place, place + 2, f"'{longer}' is no sign of the language", "write and" if char == "&" else "write or")
+    if longer == "!=" or _LEGAL.match(char) and char not in "!" or "Α" <= char <= "ω":
         return
     if char == "!" or char in _CHARACTERS:
         raise _fail(source, place, place + 1, f"'{char}' is no sign of the language", _CHARACTERS[char])
@@ -238,11 +241,20 @@ def _check_character(source: Source, place: int) -> None:
     raise _fail(source, place, place + 1, f"{shown} is no sign of the language", hint)
 
 
+_PAIRS = {"**": "write ^ for a power: x^2", "//": "a comment starts with #", "<>": "write !=", "++": "write x + 1", "--": "write x - 1, or -(-x)"}
+
+
+def _check_pair(source: Source, place: int) -> None:
+    """Two signs that are one in other languages."""
+    pair = source.text[place - 1 : place + 1]
+    if place and pair in _PAIRS:
+        raise _fail(source, place - 1, place + 1, f"'{pair}' is no sign of the language", _PAIRS[pair])
+
+
 # -- hints ------------------------------------------------------------------------------------------------------------
 
 _AT = (
-    (r"\*\*", "write ^ for a power: x^2"), (r"&&?", "write and"), (r"\|\|", "write or"), (r"//", "a comment starts with #"),
-    (r"=<", "write <="), (r"=>", "write >="), (r"<>", "write !="), (r"\+\+|--", "there is no increment; write x + 1"),
+    (r"&", "write and"), (r"=<", "write <="), (r"=>", "write >="),
     (r":=", "write ="), (r"\.\.\.", "a range is written 0..3, both ends included"),
     (r"else\b", "write piecewise(a if condition, b otherwise)"), (r"elif\b", "write piecewise(a if condition, b if condition, c otherwise)"),
     (r"for\b", "write sum[i in n](..) for a sum over i"), (r"lambda\b", "write a local function: D(u, v) = .. in `where`"),
@@ -329,7 +341,7 @@ def _hint_of_sign(before: str, chunk: str, place: int, word: str, expected: Coll
 
 def _hint_of_expected(before: str, word: str, expected: Collection[str]) -> str:
     last = _last_word(before)
-    if "COLON" in expected and "RPAR" in expected:
+    if {"COMMA", "SEMICOLON", "RPAR", "EQUAL"} <= set(expected) and "STAR" not in expected:
         return "parameters are separated by ',': a: real, b: real = 1"
     if "IN" in expected and "RSQB" in expected and starts_name(word, 0):
         return f"a further index is written {last} in {word}"

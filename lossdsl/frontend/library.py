@@ -14,7 +14,7 @@ from lossdsl.errors import LossError, Source, Span, did_you_mean
 from lossdsl.frontend import syntax
 from lossdsl.frontend.files import data_path
 from lossdsl.frontend.lower import Compiled, lower
-from lossdsl.frontend.parse import MAX_SIZE, parse
+from lossdsl.frontend.parse import MAX_SIZE, clean, parse
 from lossdsl.frontend.resolve import Blame, Signature, listed, resolve
 from lossdsl.frontend.steps import Steps, run
 from lossdsl.ir.program import Program
@@ -90,6 +90,7 @@ class File:
     """The definitions of one text. ``folders`` are searched for losses that it does not define, then the library is."""
 
     def __init__(self, text: str, origin: str, folders: Sequence[Path] = ()) -> None:
+        text = clean(text)
         self.source, self.folders = Source(text, origin), tuple(folders)
         definitions, self.errors = parse(text, origin)
         self.entries: dict[str, Entry] = {}

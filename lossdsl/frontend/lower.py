@@ -59,6 +59,7 @@ from lossdsl.ir.expr import (
     div,
     fresh,
     ix,
+    live,
     mul,
     neg,
     not_,
@@ -78,6 +79,7 @@ from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.reductions import REDUCTIONS
 from lossdsl.reductions import Row as Reduction
 
+MAX_NODES = 200_000  # of one definition, with its names written out
 SPECIAL = ("piecewise", "size", "stop", "grad")
 Target = Any  # what the name of a function stands for: a local function, a loss, a Vector, or the name of a built-in
 
@@ -120,13 +122,15 @@ class Lowering:
         self.applied: dict[Any, Array] = {}
         self.targets = self.function_targets(functions)
         self.top = Scope({}, {a: own(root, a) for a, root in self.axes.items()}, {a: own(root, a) for a, root in self.axes.items()}, {})
+        self.most = live() + MAX_NODES
         self.ignoring = [i for i in signature.inputs if i.kind.ignore is not None]
 
     # -- the definition
 
     def compiled(self) -> Steps[Compiled]:
         d, s = self.definition, self.signature
-        scope, slots = self.head(d.name, d.heads, self.top)
+        scope, slots = self.head(d.name, [h for h in d.heads or () if h.name not in self.axes], self.top)
+        slots = self.output_slots(slots)
         term: Term = yield self.term(d.body, scope)
         term = self.released(term, slots)
         self.check_result(term, slots)
@@ -144,6 +148,11 @@ class Lowering:
             tuple((p.name, self.target_name(p)) for p in s.functions),
         )  # fmt: skip
         return Compiled(s, Array(term, self.final(slots)), program)
+
+    def output_slots(self, new: Sequence[Slot]) -> list[Slot]:
+        """The slots of an array definition in the order of its head; an axis in the head stays free, so that arrays compose whole."""
+        by_name = {s.name: s for s in new}
+        return [by_name.get(o.name) or Slot(o.name, o.name, Index(o.axis, o.name)) for o in self.signature.outputs]
 
     def final(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
         """The slots of an array definition, whose indices bear their names."""
@@ -211,6 +220,11 @@ class Lowering:
                 return True
             stack += syntax.children(node)
         return False
+
+    def check_work(self, span: Span) -> None:
+        """Names stand for expressions, and what they stand for may double with each of them."""
+        if live() > self.most:
+            self.fail(f"the definition grows beyond {MAX_NODES:,} nodes when its names are written out", span, "let each local use the ones before it fewer times")
 
     # -- functions as hyper-parameters
 
@@ -605,6 +619,7 @@ class Lowering:
         self.by_place(array, by_place, mapping, node, name)
         rest = self.closed(Array(array.term, tuple(s for s in array.slots or () if s.index not in mapping)), scope.without(mapping))
         out = rest.term.at(mapping)
+        self.check_work(node.span)
         return Array(out, rest.slots) if array.slots is not None else self.computed(out)
 
     def slot_named(self, array: Array, keyword: syntax.Keyword, name: str) -> Slot:
@@ -826,6 +841,7 @@ class Lowering:
 
     def apply(self, name: LocalName, args: tuple[Array, ...], node: syntax.Call) -> Steps[Array]:
         """The body of a local function with its parameters standing for the arguments."""
+        self.check_work(node.span)
         key = (name, tuple((a.term.expr, a.term.sort, a.slots, a.term.conds, a.term.rest, a.term.index) for a in args))
         if key in self.applied:
             return self.applied[key]
@@ -913,11 +929,10 @@ class Lowering:
             if p.name not in values:
                 assert p.default is not None
                 values[p.name] = ((), _default(p))
-        names = {i.name: i for i in declared}
+        self.check_work(node.span)
         order = [n for n in axes if n in bound]
         out, slots = self.opened(body, axes, {n: bound[n] for n in order})
         changed = instantiate(body.term.parts(), values, {r: str(a) for r, a in roots.items()}, out)
-        del names
         term = body.term.map(changed).at(marks)
         if slots:
             return self.closed(Array(term, slots), scope)
@@ -1050,7 +1065,7 @@ class Lowering:
     def reduction(self, name: str, bracket: syntax.Bracket, args: Sequence[syntax.Node], keywords: Sequence[syntax.Keyword], scope: Scope, span: Span) -> Steps[Term]:
         row = REDUCTIONS[name]
         options = self.options(row, keywords)
-        bare_count = name == "count" and not args and bracket.guard is not None
+        bare_count = name == "count" and not args
         if len(args) != 1 and not bare_count:
             hint = f"write {name}[..](condition)" if row.body == "condition" else f"write {name}[..](x); options are named"
             self.fail(f"'{name}' takes one argument, not {len(args)}", span, hint)

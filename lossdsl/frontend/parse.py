@@ -45,6 +45,7 @@ _lock = threading.Lock()
 
 def parse(text: str, origin: str = "<text>") -> tuple[list[Definition], list[LossError]]:
     """All definitions of a text, and an error for each that is not well formed."""
+    text = clean(text)
     source = Source(text, origin)
     if len(text) > MAX_SIZE:
         hint = "split it into several files"
@@ -57,6 +58,11 @@ def parse(text: str, origin: str = "<text>") -> tuple[list[Definition], list[Los
         except LossError as error:
             errors.append(error)
     return definitions, errors
+
+
+def clean(text: str) -> str:
+    """A text without what editors add unseen: a byte order mark, carriage returns before line ends."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _definition(source: Source, start: int, end: int) -> Definition:

@@ -9,6 +9,8 @@ from collections.abc import Generator
 from types import GeneratorType
 from typing import Any, TypeVar
 
+from lossdsl.errors import LossError
+
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
 
@@ -19,22 +21,24 @@ def run(step: Steps[T] | T) -> T:
         return step  # type: ignore[return-value]
     stack: list[Steps[Any]] = [step]
     result: Any = None
-    try:
-        while True:
-            try:
-                wanted = stack[-1].send(result)
-            except StopIteration as done:
-                stack.pop()
-                result = done.value
-                if not stack:
-                    return result  # type: ignore[no-any-return]
+    error: Exception | None = None
+    while True:
+        try:
+            wanted = stack[-1].send(result) if error is None else stack[-1].throw(error)
+        except StopIteration as done:
+            stack.pop()
+            result, error = done.value, None
+            if not stack:
+                return result  # type: ignore[no-any-return]
+        except LossError as raised:
+            stack.pop()
+            error = raised.with_traceback(None)
+            if not stack:
+                raise error from None
+        else:
+            error = None
+            if isinstance(wanted, GeneratorType):
+                stack.append(wanted)
+                result = None
             else:
-                if isinstance(wanted, GeneratorType):
-                    stack.append(wanted)
-                    result = None
-                else:
-                    result = wanted
-    except BaseException:
-        while stack:
-            stack.pop().close()
-        raise
+                result = wanted

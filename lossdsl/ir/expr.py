@@ -118,6 +118,11 @@ def _make(op: str, args: tuple[Expr, ...] = (), data: Any = None) -> Expr:
         return e
 
 
+def live() -> int:
+    """How many nodes there are: what bounds the work of writing names out."""
+    return len(_table)
+
+
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
@@ -160,8 +165,15 @@ def fresh(axis: Axis) -> Index:
 # -- arithmetic: numbers are folded, neutral elements dropped, nothing else -------------------------------------------
 
 
+_MOST_BITS = 20_000  # numbers that would grow beyond are left as they are written
+
+
+def _bits(a: Expr) -> int:
+    return int(a.data.numerator.bit_length() + a.data.denominator.bit_length())
+
+
 def add(a: Expr, b: Expr) -> Expr:
-    if a.op == "num" and b.op == "num":
+    if a.op == "num" and b.op == "num" and _bits(a) + _bits(b) <= _MOST_BITS:
         return num(a.data + b.data)
     if a is ZERO:
         return b
@@ -171,7 +183,7 @@ def add(a: Expr, b: Expr) -> Expr:
 
 
 def sub(a: Expr, b: Expr) -> Expr:
-    if a.op == "num" and b.op == "num":
+    if a.op == "num" and b.op == "num" and _bits(a) + _bits(b) <= _MOST_BITS:
         return num(a.data - b.data)
     if b is ZERO:
         return a
@@ -181,7 +193,7 @@ def sub(a: Expr, b: Expr) -> Expr:
 
 
 def mul(a: Expr, b: Expr) -> Expr:
-    if a.op == "num" and b.op == "num":
+    if a.op == "num" and b.op == "num" and _bits(a) + _bits(b) <= _MOST_BITS:
         return num(a.data * b.data)
     if a is ONE:
         return b
@@ -191,7 +203,7 @@ def mul(a: Expr, b: Expr) -> Expr:
 
 
 def div(a: Expr, b: Expr) -> Expr:
-    if a.op == "num" and b.op == "num" and b.data != 0:
+    if a.op == "num" and b.op == "num" and b.data != 0 and _bits(a) + _bits(b) <= _MOST_BITS:
         return num(a.data / b.data)
     if b is ONE:
         return a
@@ -210,7 +222,8 @@ def pow_(a: Expr, b: Expr) -> Expr:
     if b is ONE:
         return a
     if a.op == "num" and b.op == "num" and b.data.denominator == 1 and abs(b.data) <= 64 and (a.data != 0 or b.data >= 0):
-        return num(a.data ** int(b.data))
+        if _bits(a) * abs(b.data) <= _MOST_BITS:
+            return num(a.data ** int(b.data))
     return _make("pow", (a, b))
 
 
