@@ -301,6 +301,27 @@ def test_the_precision_grows_until_the_result_is_right(name: str) -> None:
     assert near(got.value, want) if want else abs(got.value) <= got.noise * mpmath.mpf(10) ** -300
 
 
+def test_what_hangs_on_a_number_that_vanishes_is_found_far_out() -> None:
+    sigma = div(ONE, add(ONE, call("exp", neg(x))))
+    rest = neg(call("log", sub(ONE, sigma)))
+    hanging = {
+        "a logarithm": (rest, 10000),
+        "a pole": (div(call("exp", neg(x)), sub(ONE, sigma)), 1),
+        "a factor that meets it": (call("mul0", sub(ONE, sigma), div(ONE, sub(ONE, sigma))), 1),
+        "a condition": (pw([(TWO, cmp("<", sigma, ONE))], ONE), 2),
+    }
+    for name, (e, want) in hanging.items():
+        got = result(e, x=1e4)
+        assert got.converged and abs(got.value - want) < 1e-25, (name, got)
+
+
+def test_what_is_computed_alike_is_equal() -> None:
+    for f in (call("exp", x), call("exp", y)), (call("sqrt", mul(x, num("0.3"))), call("sqrt", mul(y, num("0.3")))):
+        assert result(sub(*f), x=0.7, y=0.7).value == 0
+        assert result(pw([(ONE, cmp("==", *f))], ZERO), x=0.7, y=0.7).value == 1
+        assert result(div(ONE, sub(*f)), x=0.7, y=0.7).value == inf
+
+
 def test_the_cap_bounds_the_work_and_is_told() -> None:
     tiny = sub(add(ONE, call("exp", x)), ONE)  # exp(-3000) is below the cap's reach relative to 1
     got = result(tiny, x=-3000.0)

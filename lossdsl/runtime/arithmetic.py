@@ -120,6 +120,7 @@ class Measured(NamedTuple):
 
 
 _NEVER = -math.inf
+_SLACK = 20  # bits that many roundings together may cost
 # functions that may jump: those with kinks and no bound on their slope
 JUMPING = frozenset(name for name, row in FUNCTIONS.items() if row.kinks and None in row.lipschitz)
 
@@ -127,60 +128,78 @@ JUMPING = frozenset(name for name, row in FUNCTIONS.items() if row.kinks and Non
 class Measuring:
     """``Bare`` arithmetic on ``Measured`` numbers.
 
-    ``closest`` is log2 of the smallest distance between numbers of which one was chosen, relative to their rounding ``e``.
+    The same operation on the same numbers gives the same object, so that what is computed alike from equal inputs is known to be
+    equal. ``closest`` is log2 of the smallest distance between numbers of which one was chosen, relative to their rounding ``e``;
+    ``undecided`` tells of two that the precision cannot tell apart.
     """
 
     def __init__(self, ctx: Any, bare: Bare, run: Callable[[str, Sequence[Measured]], Measured], bits: int) -> None:
         self.ctx, self.bare, self.run, self.bits = ctx, bare, run, bits
         self.closest = math.inf
+        self.undecided = False
+        self.leaves: dict[Any, Measured] = {}
+        self.seen: dict[Any, tuple[Measured, list[Measured]]] = {}  # with the arguments, whose addresses are the key
 
     def leaf(self, x: Mpf) -> Measured:
-        return Measured(x, log2(x), True, _NEVER, _NEVER, _NEVER)
+        return self.constant(x, True)
 
     def constant(self, x: Mpf, exact: bool) -> Measured:
-        lg = log2(x)
-        own = _NEVER if exact else lg
-        return Measured(x, lg, exact, _NEVER, own, own)
+        key = x._mpf_, exact
+        if key not in self.leaves:
+            lg = log2(x)
+            own = _NEVER if exact else lg
+            self.leaves[key] = Measured(x, lg, exact, _NEVER, own, own)
+        return self.leaves[key]
 
     def plain(self, x: Measured) -> Mpf:
         return x.v
 
-    def made(self, v: Mpf, args: Sequence[Measured], held: bool, slopes: Sequence[float], summand: float = _NEVER) -> Measured:
-        """A result, from its slopes in the arguments; ``held`` says whether it is exact if the arguments are.
+    def once(self, name: str, args: list[Measured], f: Callable[[str, list[Measured]], Measured]) -> Measured:
+        key = name, *map(id, args)
+        if key not in self.seen:
+            self.seen[key] = f(name, args), args
+        return self.seen[key][0]
+
+    def apply(self, op: str, args: list[Measured]) -> Measured:
+        return self.once(op, args, self.applied)
+
+    def call(self, name: str, args: list[Measured]) -> Measured:
+        return self.once(name, args, self.called)
+
+    def reduce(self, op: str, terms: list[Measured]) -> Measured:
+        return self.once(op, terms, self.reduced)
+
+    def made(self, v: Mpf, args: Sequence[Measured], exact: bool, slopes: Sequence[float], summand: float = _NEVER) -> Measured:
+        """A result from its slopes in the arguments.
 
         An infinity or NaN is known if it does not hang on a number that is not.
         """
         lg = log2(v)
-        exact = all(a.exact for a in args)
         if lg == math.inf:
-            return Measured(v, lg, exact or any(a.exact and a.lg == math.inf for a in args), _NEVER, _NEVER, _NEVER)
-        exact = exact and held
+            known = exact or all(a.exact for a in args) or any(a.exact and a.lg == math.inf for a in args)
+            return Measured(v, lg, known, _NEVER, _NEVER, _NEVER)
         s, n, e = summand, max(summand, lg), _NEVER if exact and v.bc <= self.bits else lg
         for a, slope in zip(args, slopes, strict=True):
             if a.n > _NEVER and slope > _NEVER:
                 s, n, e = max(s, a.s + slope), max(n, a.n + slope), max(e, a.e + slope)
         return Measured(v, lg, exact, s, n, e)
 
-    def apply(self, op: str, args: list[Measured]) -> Measured:
-        a, b = args if len(args) == 2 else (args[0], args[0])
+    def applied(self, op: str, args: list[Measured]) -> Measured:
         if op == "neg":
-            return a._replace(v=-a.v)
-        v = self.bare.ops[op](a.v, b.v)
+            return args[0]._replace(v=-args[0].v)
+        a, b = args
+        v, exact = self.bare.ops[op](a.v, b.v), a.exact and b.exact
         match op:
             case "add" | "sub":
-                held = a.exact and b.exact and self.added_exactly(op, a.v, b.v, v)
-                return self.made(v, args, held, (0.0, 0.0), max(a.lg, b.lg))
+                exact = self.added_exactly(op, a.v, b.v, v) if exact else a is b and not v
+                return self.made(v, args, exact, (0.0, 0.0), max(a.lg, b.lg))
             case "mul":
-                if any(x.exact and not x.v for x in args) and not v:
-                    return self.leaf(v)
-                return self.made(v, args, a.v.bc + b.v.bc <= self.ctx.prec, (b.lg, a.lg))
+                exact = (exact and a.v.bc + b.v.bc <= self.ctx.prec) or (not v and any(x.exact and not x.v for x in args))
+                return self.made(v, args, exact, (b.lg, a.lg))
             case "div":
-                if a.exact and not a.v and not v:
-                    return self.leaf(v)
-                held = v.bc + b.v.bc <= self.ctx.prec and bool(v * b.v == a.v)
-                return self.made(v, args, held, (-b.lg, log2(v) - b.lg))
-        held = bool(self.ctx.isint(b.v)) and 0 <= b.v <= 1024 and a.v.bc * int(b.v) <= self.ctx.prec
-        return self.through(lambda xs: self.bare.pow(*xs), args, v, held or not v or v == 1)
+                exact = (exact and v.bc + b.v.bc <= self.ctx.prec and bool(v * b.v == a.v)) or (not v and a.exact and not a.v)
+                return self.made(v, args, exact, (-b.lg, log2(v) - b.lg))
+        return self.powered(op, args)
 
     def added_exactly(self, op: str, a: Mpf, b: Mpf, v: Mpf) -> bool:
         if a and b and abs(log2(a) - log2(b)) > self.ctx.prec + 2:
@@ -188,23 +207,41 @@ class Measuring:
         whole = (mpf_add if op == "add" else mpf_sub)(a._mpf_, b._mpf_)
         return bool(whole == v._mpf_)
 
-    def call(self, name: str, args: list[Measured]) -> Measured:
-        values = [a.v for a in args]
-        v = self.bare.call(name, values)
-        held = any(v == x or v == -x for x in values) or not any(values) or (not v and self.vanishes(name, args))
-        out = self.through(lambda xs: self.bare.call(name, xs), args, v, held)
+    def powered(self, _: str, args: list[Measured]) -> Measured:
+        a, b = args
+        v = self.bare.pow(a.v, b.v)
+        small = bool(self.ctx.isint(b.v)) and 0 <= b.v <= 1024 and a.v.bc * int(b.v) <= self.ctx.prec
+        exact = a.exact and b.exact and (small or not v or v == 1)
+        if v != v and a.v < 0:  # a negative base to an exponent that is surely not whole
+            exact = self.sure(a, a.v) and self.sure(b, b.v - self.ctx.nint(b.v))
+        return self.through(lambda xs: self.bare.pow(*xs), args, v, exact)
+
+    def called(self, name: str, args: list[Measured]) -> Measured:
+        if name == "pow":
+            return self.powered(name, args)
+        values, functions = [a.v for a in args], self.bare.functions
+        if meaning_of(name) is not None and functions.inside(name, values):
+            closest = self.closest
+            meant = self.run(name, args)
+            v, exact, self.closest = meant.v, meant.exact, closest
+        else:
+            v = functions(name, values)
+            exact = all(a.exact for a in args) and (not v or not any(values) or any(v == x or v == -x for x in values))
+            if v != v:
+                exact = any(self.sure(a, away) for a, away in zip(args, functions.beyond(name, values), strict=True))
+        out = self.through(lambda xs: functions(name, xs), args, v, exact)
         if name in JUMPING:
             self.watch_jumps(name, args, out)
         return out
 
-    def vanishes(self, name: str, args: list[Measured]) -> bool:
-        """Whether a 0 that a function gives is one: what mpmath has a function for is, else its meaning tells."""
-        return name == "pow" or meaning_of(name) is None or self.run(name, args).exact
+    def sure(self, a: Measured, distance: Mpf) -> bool:
+        """Whether the distance of a number from something is more than what is unknown of it."""
+        return bool(distance) and (a.exact or a.n == _NEVER or log2(distance) > a.n - self.ctx.prec + _SLACK)
 
-    def through(self, f: Callable[[list[Mpf]], Mpf], args: list[Measured], v: Mpf, held: bool) -> Measured:
+    def through(self, f: Callable[[list[Mpf]], Mpf], args: list[Measured], v: Mpf, exact: bool) -> Measured:
         """The result ``v`` of f, with what it inherits from its arguments."""
         values = [a.v for a in args]
-        return self.made(v, args, held, [self.sensitivity(f, values, i, v) if a.n > _NEVER else _NEVER for i, a in enumerate(args)])
+        return self.made(v, args, exact, [self.sensitivity(f, values, i, v) if a.n > _NEVER else _NEVER for i, a in enumerate(args)])
 
     def sensitivity(self, f: Callable[[list[Mpf]], Mpf], xs: list[Mpf], i: int, v: Mpf) -> float:
         """log2 of the slope of f in argument i: the steeper side, unless f jumps there."""
@@ -223,31 +260,35 @@ class Measuring:
         jumps = max(sides) > ctx.ldexp(max(ctx.one, abs(v)), -(ctx.prec // 6))
         return log2(min(sides) if jumps else max(sides)) - log2(step)
 
-    def reduce(self, op: str, terms: list[Measured]) -> Measured:
+    def reduced(self, op: str, terms: list[Measured]) -> Measured:
         bare = self.bare
         if op == "sum":
-            total = self.constant(bare.zero, True)
+            total = self.leaf(bare.zero)
             for t in terms:
-                total = self.apply("add", [total, t])
+                total = self.applied("add", [total, t])
             return total
-        if op in ("max", "min"):
-            best = first_extreme([t.v for t in terms], 1 if op == "max" else -1)
-            return self.made(bare.nan, terms, True, [_NEVER] * len(terms)) if best is None else terms[best]
         values = [t.v for t in terms]
+        if op in ("max", "min"):
+            best = first_extreme(values, 1 if op == "max" else -1)
+            return self.made(bare.nan, terms, False, [_NEVER] * len(terms)) if best is None else terms[best]
         v = bare.reduce(op, values)
         lg = log2(v)
-        held = not v or (len(terms) == 1 and v == abs(values[0]))
+        exact = all(t.exact for t in terms) and (not v or (len(terms) == 1 and v == abs(values[0])))
         if not terms or lg == math.inf:
-            return self.made(v, terms, held, [_NEVER] * len(terms))
+            return self.made(v, terms, exact, [_NEVER] * len(terms))
         if op == "norm":
-            return self.made(v, terms, held, [t.lg - lg if v else 0.0 for t in terms])
-        return self.made(v, terms, held, [log2(self.ctx.exp(t.v - v)) for t in terms], log2(max(values)))
+            return self.made(v, terms, exact, [t.lg - lg if v else 0.0 for t in terms])
+        return self.made(v, terms, exact, [log2(self.ctx.exp(t.v - v)) for t in terms], log2(max(values)))
 
     def decide(self, a: Measured, b: Measured) -> None:
         """Takes note of how close two numbers are of which one is to be chosen, or which are compared."""
-        unit = max(a.e, b.e)
-        if unit > _NEVER and max(a.lg, b.lg) < math.inf:
-            self.closest = min(self.closest, log2(a.v - b.v) - unit)
+        if max(a.lg, b.lg) == math.inf or max(a.n, b.n) == _NEVER:
+            return
+        distance = log2(a.v - b.v)
+        if max(a.e, b.e) > _NEVER:
+            self.closest = min(self.closest, distance - max(a.e, b.e))
+        if a is not b and not (a.exact and b.exact):
+            self.undecided |= distance < max(a.n, b.n) - self.ctx.prec + _SLACK
 
     def watch_jumps(self, name: str, args: list[Measured], out: Measured) -> None:
         """Takes note of a function that jumps within a few roundings of its arguments."""
@@ -255,7 +296,7 @@ class Measuring:
         for i, a in enumerate(args):
             if a.e > _NEVER and math.isfinite(a.e) and a.lg < math.inf and out.lg < math.inf:
                 step = self.ctx.ldexp(1, math.ceil(a.e) - self.bits + 2)
-                slope = self.sensitivity(lambda xs: self.bare.call(name, xs), values, i, out.v)
+                slope = self.sensitivity(lambda xs: self.bare.functions(name, xs), values, i, out.v)
                 bound = 8 * step * (self.ctx.mpf(2) ** slope if slope > _NEVER else 0)
                 for moved in (a.v + step, a.v - step):
                     if not abs(self.bare.call(name, [*values[:i], moved, *values[i + 1 :]]) - out.v) <= bound:

@@ -18,6 +18,8 @@ Run = Callable[[str, Sequence[Mpf]], Mpf]  # the meaning of the row of a name at
 # The exponent of a result grows with the argument itself: beyond this many bits of it the argument counts as infinite.
 HUGE = 20_000
 LARGEST_COUNT = 10_000
+# Functions of mpmath that take minutes at thousands of digits.
+_SLOW = ("mp.loggamma", "mp.digamma", "mp.psi", "mp.zeta")
 _GROWING = ("exp", "expm1", "sinh", "cosh", "tanh", "erf", "erfc", "sin", "cos", "tan")
 
 
@@ -52,15 +54,27 @@ def spelled(name: str) -> Callable[..., Mpf]:
     return function
 
 
+def row_of(name: str) -> Row:
+    row = FUNCTIONS.get(name)
+    if row is None:
+        raise LossError(f"there is no function {name!r}", hint=did_you_mean(name, FUNCTIONS))
+    return row
+
+
 @cache
 def meaning_of(name: str) -> Expr | None:
     """A row's meaning over references to its arguments, None if the row spells an mpmath function."""
-    row = FUNCTIONS[name]
+    row = row_of(name)
     if "mpmath" in row.spell:
         return None
     meaning = rows.meaning(name, [ref(a) for a in row.args])
     assert meaning is not None, f"{name} has neither an mpmath text nor a meaning"
     return meaning
+
+
+def slow(name: str) -> bool:
+    """Whether thousands of digits of a function are out of reach."""
+    return name in FUNCTIONS and any(f in FUNCTIONS[name].spell.get("mpmath", "") for f in _SLOW)
 
 
 class Functions:
@@ -70,18 +84,26 @@ class Functions:
         self.ctx, self.bounded, self.run = ctx, Bounded(ctx), run
 
     def __call__(self, name: str, args: Sequence[Mpf]) -> Mpf:
-        row = FUNCTIONS.get(name)
-        if row is None:
-            raise LossError(f"there is no function {name!r}", hint=did_you_mean(name, FUNCTIONS))
+        row = row_of(name)
         if row.variadic and len(args) > 2:
             return reduce(lambda a, b: self(name, [a, b]), args)
         if len(args) != row.arity:
             raise LossError(f"{name} takes {row.arity} arguments, and is called with {len(args)}")
-        if any(x != x or not contains(d, x) for x, d in zip(args, row.domain, strict=True)):
-            return self.ctx.nan
-        if row.integer and not self.whole(row, args):
-            return self.ctx.nan
-        return self.value(row, args)
+        return self.value(row, args) if self.inside(name, args) else self.ctx.nan
+
+    def inside(self, name: str, args: Sequence[Mpf]) -> bool:
+        """Whether all arguments are numbers of the function's domain."""
+        row = FUNCTIONS[name]
+        return all(x == x and contains(d, x) for x, d in zip(args, row.domain, strict=True)) and self.whole(row, args)
+
+    def beyond(self, name: str, args: Sequence[Mpf]) -> list[Mpf]:
+        """How far each argument lies outside the domain; 0 inside."""
+        domain = FUNCTIONS[name].domain
+        out = []
+        for i, x in enumerate(args):
+            d = domain[min(i, len(domain) - 1)]
+            out.append(self.ctx.zero if x != x or contains(d, x) else min(abs(x - end(d.low, x)), abs(x - end(d.high, x))))
+        return out
 
     def whole(self, row: Row, args: Sequence[Mpf]) -> bool:
         """Whether the arguments that must be whole are; their size is bounded, as the work grows with it."""
@@ -105,10 +127,10 @@ class Functions:
 def contains(interval: Interval, x: Mpf) -> bool:
     """Whether a number of any precision lies in an interval, by exact comparison."""
     low, high = interval.low, interval.high
-    above = x > _end(low, x) if interval.low_open else x >= _end(low, x)
-    return bool(above and (x < _end(high, x) if interval.high_open else x <= _end(high, x)))
+    above = x > end(low, x) if interval.low_open else x >= end(low, x)
+    return bool(above and (x < end(high, x) if interval.high_open else x <= end(high, x)))
 
 
-def _end(bound: Any, x: Mpf) -> Any:
+def end(bound: Any, x: Mpf) -> Any:
     ctx = x.context
     return ctx.mpf(bound) if isinstance(bound, float) else ctx.mpf(bound.numerator) / bound.denominator

@@ -33,14 +33,15 @@ import mpmath
 import numpy as np
 
 from lossdsl.errors import LossError, did_you_mean
-from lossdsl.ir.expr import Range
+from lossdsl.ir.expr import Range, postorder
 from lossdsl.ir.program import Output, Program
 from lossdsl.runtime.arithmetic import Measured, log2
 from lossdsl.runtime.evaluator import Evaluator, Meanings
 from lossdsl.runtime.exact import Arrays, Bound, Params, bind, entries, nearest_mpf
-from lossdsl.runtime.primitives import Mpf
+from lossdsl.runtime.primitives import Mpf, slow
 
 _AGREE = 30  # digits that two precisions must have in common
+_NEAR, _FAR = 400, 6000  # digits at which to stop
 _QUOTIENT = 90  # digits of the first difference quotient
 
 Place = tuple[int, tuple[int, ...]]
@@ -73,32 +74,39 @@ class Result:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, digits: int = _AGREE, cap: int = 400, dtype: Any = None,
-             sizes: Mapping[str, int] | None = None) -> dict[str, Result]:
+def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, digits: int = _AGREE, cap: int | None = None,
+             dtype: Any = None, sizes: Mapping[str, int] | None = None) -> dict[str, Result]:
     """The outputs of a program for arrays of the declared axes, by name.
 
     The precision doubles until two values of each entry agree to ``digits`` digits. A zero, an infinity or a NaN is believed if it
-    comes from exact numbers; else the precision rises to ``cap`` digits, where agreement relative to the noise is enough.
+    comes from exact numbers. Else the precision rises to 400 digits, where agreement relative to the noise is enough, or to ``cap``
+    digits where a result is infinite or NaN or where two numbers that are compared cannot be told apart. By default the cap is 6000
+    digits, enough for the exponential of ten thousand, and 400 for programs with functions of the gamma family.
+
     ``dtype`` rounds the numbers written in the program, and defaults, as code for this dtype does; without it they are exact.
     ``sizes`` gives lengths of axes that no input carries.
     """
     bound = bind(program, arrays, params or {}, dtype, sizes)
+    cap = cap or (_NEAR if any(e.op == "call" and slow(e.data) for e in postorder(program.roots)) else _FAR)
     ctx = context()
     precision = min(digits + 10, cap)
     before: dict[Place, Measured] = {}
     done: dict[Place, Measured] = {}
-    left, closest = places(bound), math.inf
+    left, closest, far = places(bound), math.inf, False
     while True:
         ctx.dps = precision
         arithmetic = Meanings(ctx, bound.bits).measuring
         evaluator = bound.evaluator(arithmetic)
         now = {place: number_at(evaluator, program.outputs[place[0]], place[1]) for place in left}
         closest = min(closest, arithmetic.closest)
-        done |= {place: value for place, value in now.items() if place in before and settled(before[place], value, digits)}
+        if not arithmetic.undecided:
+            done |= {place: value for place, value in now.items() if place in before and settled(before[place], value, digits)}
         left = [place for place in left if place not in done]
-        if not left or precision >= cap:
+        far |= arithmetic.undecided or any(now[place].lg == math.inf for place in left)
+        limit = cap if far else min(max(_NEAR, 2 * digits), cap)
+        if not left or precision >= limit:
             break
-        before, precision = now, min(2 * precision, cap)
+        before, precision = now, min(2 * precision, limit)
     moved = {place for place in left if not level(before.get(place), now[place], digits)}
     return collect(bound, done | {place: now[place] for place in left}, moved, closest)
 
@@ -198,8 +206,8 @@ def stacked(rows: list[Result]) -> Result:
         arrays = [np.asarray(v, dtype=object) for v in values]
         return np.stack(arrays) if arrays else np.empty(0, dtype=object)
 
-    units = (stack([getattr(r, name) for r in rows]) for name in ("value", "scale", "noise"))
-    return Result(*units, all(r.converged for r in rows), np.array([r.margin for r in rows]))
+    value, scale, noise = (stack([getattr(r, name) for r in rows]) for name in ("value", "scale", "noise"))
+    return Result(value, scale, noise, all(r.converged for r in rows), np.array([r.margin for r in rows]))
 
 
 # -- differences ------------------------------------------------------------------------------------------------------
