@@ -1,15 +1,352 @@
-"""Numerically stable forms, found by rewriting."""
+"""Numerically stable forms, found by rewriting: logarithms of what exponentials make, ratios of exponentials, norms.
+
+``stabilise`` keeps a program as a person would write it; derivatives are taken from it. ``refine`` is for code alone: it spends
+a few operations more on the last digits. Both rewrite, from the leaves to the roots, until nothing changes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import inf
+
+from lossdsl.ir.expr import ONE, TWO, ZERO, Expr, call, cmp, conjuncts, div, mul, neg, num, open_red, red, rewrite, sub
 from lossdsl.ir.program import Program
+from lossdsl.ir.ranges import Ranges
+from lossdsl.kinds import Interval
+from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, power, product, scale, terms, times
+from lossdsl.passes.logarithms import Log, Logs, log_of_number
+from lossdsl.passes.rules import STABLE, Rules
+
+HALF = Fraction(1, 2)
+PASSES = 12  # a bound that no program has come near
+STEPS = 24  # rules at one node in one pass
 
 
 def stabilise(program: Program) -> Program:
-    """Stable, and still as a person would write it."""
-    return program
+    """The program in a form that neither overflows nor cancels where its equation need not, still as a person would write it."""
+    run = Stabiliser(program)
+    roots = settled(program.roots, run.visit)
+    run.weights = True
+    return program.with_roots(settled(roots, run.visit))
+
+
+def settled(roots: tuple[Expr, ...], visit: Callable[[Expr], Expr]) -> tuple[Expr, ...]:
+    """Expressions rewritten until nothing changes."""
+    for _ in range(PASSES):
+        after = rewrite(roots, visit)
+        if after == roots:
+            break
+        roots = after
+    return roots
+
+
+class Stabiliser:
+    """The rewriting of one program."""
+
+    texts = STABLE
+
+    def __init__(self, program: Program) -> None:
+        self.ranges = Ranges(program, empty_axes=True)
+        self.names = Names()
+        self.rules = Rules(self.texts, self.ranges, self.names)
+        self.logs = Logs(self.ranges)
+        self.weights = False  # whether x*log(y) is taken apart: rules for sums of those come first
+
+    def visit(self, e: Expr) -> Expr:
+        """A node whose parts are rewritten, rewritten itself until no rule fits."""
+        for _ in range(STEPS):
+            after = self.step(e)
+            if after is None or after is e:
+                break
+            e = after
+        return e
+
+    def step(self, e: Expr) -> Expr | None:
+        match e.op:
+            case "call":
+                return self.rules(e) or self._call(e)
+            case "mul" | "div":
+                return self.rules(e) or self._numbers(e) or self._ratio(e)
+            case "pow":
+                return self.rules(e) or (self._ratio(e) if e.args[1].op == "num" else None)
+            case "add" | "sub":
+                return self.rules(e)
+            case "neg" if e.args[0].op == "sub":
+                return sub(e.args[0].args[1], e.args[0].args[0])
+        return None
+
+    def _numbers(self, e: Expr) -> Expr | None:
+        """One number in front of a product."""
+        stack, found = list(e.args), 0
+        while stack:
+            x = stack.pop()
+            found += x.op == "num"
+            stack += x.args if x.op in ("mul", "div", "neg") else ()
+        return build_product(product(e)) if found > 1 else None
+
+    def _call(self, e: Expr) -> Expr | None:
+        match e.data:
+            case "log" | "log2" | "log10":
+                return self._log(e)
+            case "log1p":
+                inner = self.logs.gained(e.args[0])
+                return call("softplus", inner.expr) if inner else None
+            case "xlogy" | "xlogdiv" | "mul0" if (p := product(e.args[0])).coefficient not in (0, 1) and p.factors:
+                return scale(p.coefficient, call(e.data, build_product(replace(p, coefficient=Fraction(1))), *e.args[1:]))
+            case "xlogy" | "xlogdiv" | "logdiv" if self.weights:
+                return self._weighted_log(e)
+            case "sqrt":
+                return self._root(product(e.args[0]))
+        return None
+
+    # -- logarithms
+
+    def _log(self, e: Expr) -> Expr | None:
+        inner = self.logs.of(e.args[0])
+        if inner is None or not inner.gain:
+            return None
+        return inner.expr if e.data == "log" else div(inner.expr, call("log", TWO if e.data == "log2" else num(10)))
+
+    def _weighted_log(self, e: Expr) -> Expr | None:
+        """``x*log(y)`` and ``x*log(a/b)``, where 0*log(0) is 0, and ``log(a/b)``."""
+        inside = e.args if e.data == "logdiv" else e.args[1:]
+        logs = [self.logs.of(a) for a in inside]
+        known = [x for x in logs if x is not None and x.sure]
+        if len(known) < len(logs) or not any(x.gain for x in known):
+            return None
+        if e.data == "logdiv":
+            return sub(known[0].expr, known[1].expr)
+        if self.ranges.reach(e.args[0]).infinite:
+            return None
+        made = [self._weighed(e.args[0], of, log) for of, log in zip(inside, known, strict=True)]
+        return made[0] if len(made) == 1 else sub(*made)
+
+    def _weighed(self, x: Expr, of: Expr, log: Log) -> Expr:
+        if not log.gain:
+            return call("xlogy", x, of)
+        return mul(x, log.expr) if self.meet_safely(x, log.expr) else call("mul0", x, log.expr)
+
+    def meet_safely(self, a: Expr, b: Expr) -> bool:
+        """Whether 0 in one surely never meets an infinity in the other, rounded or not."""
+        return not ((self._vanishes(a) and self._explodes(b)) or (self._vanishes(b) and self._explodes(a)))
+
+    def _vanishes(self, e: Expr) -> bool:
+        """Whether a value may be 0 or underflow."""
+        r = self.ranges.reach(e)
+        exact = r.whole or e.op in ("ref", "num", "size")
+        return r.interval.low <= 0 <= r.interval.high and not (exact and not r.zero)
+
+    def _explodes(self, e: Expr) -> bool:
+        """Whether a value may be infinite, or overflow although the inputs are of ordinary size."""
+        r = self.ranges.reach(e)
+        return r.infinite or not (self._tame(e) or _bounded(r.interval))
+
+    def _tame(self, e: Expr) -> bool:
+        """Whether a value grows no faster than a polynomial in the inputs."""
+        stack = [e]
+        while stack:
+            x = stack.pop()
+            if _bounded(self.ranges.of(x)):
+                continue
+            match x.op:
+                case "ref" | "size" | "ix" | "num" | "iverson":
+                    continue
+                case "add" | "sub" | "mul" | "neg":
+                    stack += x.args
+                case "pw":
+                    stack += (*x.args[:-1:2], x.args[-1])
+                case "div" if x.args[1].op in ("num", "ref", "size"):
+                    stack.append(x.args[0])
+                case "pow" if x.args[1].op == "num" and 0 < x.args[1].data < 16:
+                    stack.append(x.args[0])
+                case "red" if x.data[0] in ("sum", "max", "min", "logsumexp", "norm"):
+                    stack.append(x.args[0])
+                case "call" if x.data in _TAME:
+                    stack += x.args
+                case _:
+                    return False
+        return True
+
+    # -- roots
+
+    def _root(self, p: Product) -> Expr | None:
+        """The root of a sum of squares, and of a multiple of it, is a norm."""
+        for k, f in enumerate(p.factors):
+            if f.power == 1 and f.base.op == "red" and f.base.data[0] == "sum":
+                rest = Product(p.coefficient, p.factors[:k] + p.factors[k + 1 :])
+                top = build_product(Product(rest.coefficient, tuple(g for g in rest.factors if g.power > 0)))
+                bottom = times(power(g.base, -g.power) for g in rest.factors if g.power < 0)
+                found = self._norm(f.base) if self.ranges.nonnegative(top) and self.ranges.nonnegative(bottom) else None
+                if found is not None:
+                    return div(mul(found, _sqrt(top)), _sqrt(bottom))
+        return None
+
+    def _norm(self, e: Expr) -> Expr | None:
+        binders, body, guard = open_red(e)
+        p = product(body)
+        inside = []
+        for f in p.factors:
+            if f.power % 2 == 0:
+                inside.append(power(f.base, f.power // 2) if f.power > 0 else div(num(1), power(f.base, -f.power // 2)))
+            elif f.power == 1 and (self.ranges.positive(f.base) or cmp(">", f.base, ZERO) in conjuncts(guard)):
+                inside.append(call("sqrt", f.base))
+            else:
+                return None
+        if p.coefficient <= 0 or not any(f.power % 2 == 0 for f in p.factors):
+            return None
+        return mul(_sqrt(num(p.coefficient)), red("norm", binders, times(inside), guard))
+
+    # -- ratios of exponentials
+
+    def _ratio(self, e: Expr) -> Expr | None:
+        p = product(e)
+        if p.factors == (Factor(e, 1),):
+            return None
+        exponentials = [f for f in p.factors if f.base.op == "call" and f.base.data == "exp"]
+        if len(exponentials) > 1 or any(f.power != 1 for f in exponentials):
+            return self._merged(p, exponentials)
+        for k, f in enumerate(p.factors):
+            if f.power < 0 and f.base.op in ("add", "sub", "red", "call"):
+                out = self._share(p, k) or self._tanh(p, k) or self._absorbed(p, k)
+                if out is not None:
+                    return out
+        return self._balanced(p)
+
+    def _merged(self, p: Product, exponentials: Sequence[Factor]) -> Expr:
+        """One exponential of a sum for a product of powers of exponentials."""
+        inside = _combined(*((f.power, f.base.args[0]) for f in exponentials))
+        place = p.factors.index(exponentials[0])
+        rest = [f for f in p.factors if f not in exponentials]
+        rest.insert(place, Factor(call("exp", self.visit(inside)), 1))
+        return build_product(replace(p, factors=tuple(rest)))
+
+    def _share(self, p: Product, k: int) -> Expr | None:
+        """``c*x/(x + y)`` is ``c*sigmoid(log(x) - log(y))``."""
+        whole = p.factors[k].base
+        if whole.op != "add":
+            return None
+        parts = terms(whole)
+        places = {self.names.monomial(t.rest)[0]: i for i, t in enumerate(parts)}
+        for taken in _numerators(p.factors):
+            x = times(power(f.base, f.power) for f in taken)
+            name, content = self.names.monomial(x)
+            i = places.get(name)
+            if i is None:
+                continue
+            own = parts[i].coefficient * self.names.monomial(parts[i].rest)[1] / content
+            other = build_sum(parts[:i] + parts[i + 1 :])
+            top, bottom = self.logs.of(x), self.logs.of(other)
+            if own <= 0 or top is None or bottom is None or not (top.sure and bottom.sure and (top.gain or bottom.gain)):
+                continue
+            inside = _combined((1, log_of_number(own)), (1, top.expr), (-1, bottom.expr))
+            rest = _without(p.factors, taken, k)
+            return build_product(Product(p.coefficient / own, (*rest, Factor(call("sigmoid", self.visit(inside)), 1))))
+        return None
+
+    def _tanh(self, p: Product, k: int) -> Expr | None:
+        """``(x - y)/(x + y)`` is ``tanh((log(x) - log(y))/2)``."""
+        below = terms(p.factors[k].base)
+        if len(below) != 2 or below[0].coefficient != below[1].coefficient:
+            return None
+        names = [self.names.monomial(t.rest) for t in below]
+        for f in p.factors:
+            above = terms(f.base) if f.power == 1 else []
+            if len(above) != 2 or above[0].coefficient != -above[1].coefficient:
+                continue
+            found = [self.names.monomial(t.rest) for t in above]
+            logs = [self.logs.gained(t.rest) for t in above]
+            if sorted(found) != sorted(names) or not any(logs):
+                continue
+            known = [self.logs.of(t.rest) for t in above]
+            if any(x is None or not x.sure for x in known):
+                continue
+            x, y = (log.expr for log in known if log is not None)
+            inside = self.visit(_combined((HALF, x), (-HALF, y)))
+            rest = tuple(g for j, g in enumerate(_without(p.factors, (), k)) if g is not f)
+            coefficient = p.coefficient * above[0].coefficient / below[0].coefficient
+            return build_product(Product(coefficient, (*rest, Factor(call("tanh", inside), 1))))
+        return None
+
+    def _absorbed(self, p: Product, k: int) -> Expr | None:
+        """A sum of terms with large factors over a large divisor: the division goes into the terms."""
+        divisor = self.logs.gained(p.factors[k].base)
+        if divisor is None or p.factors[k].power != -1:
+            return None
+        shrink = call("exp", neg(divisor.expr))
+        for i, f in enumerate(p.factors):
+            if f.power != 1 or i == k:
+                continue
+            made = None
+            if f.base.op == "red" and f.base.data[0] == "sum":
+                binders, body, guard = open_red(f.base)
+                if self._large_factor(body):
+                    made = red("sum", binders, self.visit(mul(body, shrink)), guard)
+            elif f.base.op in ("add", "sub") and all(self._large_factor(t.rest) for t in terms(f.base)):
+                made = build_sum([Term(t.coefficient, self.visit(mul(t.rest, shrink))) for t in terms(f.base)])
+            if made is not None:
+                factors = tuple(Factor(made, 1) if j == i else g for j, g in enumerate(p.factors) if j != k)
+                return build_product(replace(p, factors=factors))
+        return None
+
+    def _large_factor(self, e: Expr) -> bool:
+        return any(f.base.op == "call" and f.base.data == "exp" and self.logs.risky(f.base) for f in product(e).factors)
+
+    def _balanced(self, p: Product) -> Expr | None:
+        """One exponential for factors above and below that may overflow or underflow together."""
+        logs = {f: self.logs.gained(f.base) for f in p.factors}
+        above = [f for f in p.factors if f.power > 0 and logs[f]]
+        below = [f for f in p.factors if f.power < 0 and logs[f]]
+        for at_risk in (self.logs.large, self.logs.small):
+            high, low = [f for f in above if at_risk(f.base)], [f for f in below if at_risk(f.base)]
+            if high and low:
+                taken = {*high, *low}
+                inside = _combined(*((f.power, x.expr) for f in p.factors if f in taken and (x := logs[f])))
+                rest = tuple(f for f in p.factors if f not in taken)
+                return build_product(replace(p, factors=(*rest, Factor(call("exp", self.visit(inside)), 1))))
+        return None
+
+
+_TAME = (
+    "softplus", "logsigmoid", "log_cosh", "abs", "relu", "max", "min", "clip", "asinh", "hypot", "sqrt", "cbrt", "stop", "logaddexp",
+    "floor", "ceil", "bce_with_logits",
+)  # fmt: skip
+
+
+def _bounded(i: Interval) -> bool:
+    return i.low > -inf and i.high < inf
+
+
+def _combined(*parts: tuple[Fraction | int, Expr]) -> Expr:
+    """The sum of multiples of expressions."""
+    return build_sum([Term(c * t.coefficient, t.rest) for c, e in parts for t in terms(e) if t.coefficient])
+
+
+def _sqrt(e: Expr) -> Expr:
+    return ONE if e is ONE else call("sqrt", e)
+
+
+def _numerators(factors: Sequence[Factor]) -> Iterable[tuple[Factor, ...]]:
+    """Products of factors above the bar: all of them, each alone, none."""
+    above = tuple(f for f in factors if f.power > 0)
+    if len(above) > 1:
+        yield above
+    yield from ((replace(f, power=1),) for f in above)
+    yield ()
+
+
+def _without(factors: Sequence[Factor], taken: Sequence[Factor], k: int) -> tuple[Factor, ...]:
+    """The factors without those taken, and with one power less below the bar at ``k``."""
+    left = {f.base: f.power for f in taken}
+    out = []
+    for i, f in enumerate(factors):
+        n = f.power + 1 if i == k else f.power - left.pop(f.base, 0) if f.power > 0 else f.power
+        if n:
+            out.append(Factor(f.base, n))
+    return tuple(out)
 
 
 def refine(program: Program) -> Program:
-    """The last digits, for code only."""
+    """The program as code computes it best; not for reading."""
     return program
