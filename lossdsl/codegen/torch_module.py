@@ -44,8 +44,8 @@ class Value0(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*args):
-        return value(*args)
+    def forward({args}):
+        return value({args})
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -65,8 +65,8 @@ class Pull(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*args):
-        return pull(*args)
+    def forward({args}, seed):
+        return pull({args}, seed)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -89,8 +89,8 @@ class PullAll(Pull):
     """The gradient of seed*loss by every real argument."""
 
     @staticmethod
-    def forward(*args):
-        return pull_all(*args)
+    def forward({args}, seed):
+        return pull_all({args}, seed)
 
     @staticmethod
     def backward(ctx, *seeds):
@@ -110,8 +110,8 @@ class Value(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*args):
-        return value(*args)
+    def forward({args}):
+        return value({args})
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -180,7 +180,8 @@ def tower(program: Program, wrt: Sequence[str], prepare: Prepare, finish: Prepar
         texts.append("pull_all, pull_all_pull, pull_all_push = pull, pull_pull, pull_push\n")
     positions = repr(tuple(order.index(n) for n in real_names(program)))
     few = repr(tuple(order.index(n) for n in wrt))
-    texts.append(_CLASSES.replace("{real}", positions).replace("{few}", few))
+    args = ", ".join(f"x{k}" for k in range(len(order)))  # torch.compile counts the arguments of a forward
+    texts.append(_CLASSES.replace("{real}", positions).replace("{few}", few).replace("{args}", args))
     return with_helpers("\n\n".join(t.strip("\n") + "\n" for t in texts), TORCH)
 
 

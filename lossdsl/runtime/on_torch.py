@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import linecache
+import sys
 import threading
+import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,12 +57,16 @@ def _kept(program: Program) -> Program:
 
 
 def load(text: str, name: str) -> dict[str, Any]:
-    """The names that a printed module defines; its text is kept for tracebacks."""
-    file = f"<lossdsl {name} {hash(text) & 0xFFFFFFFF:08x}>"
+    """The names that a printed module defines.
+
+    The module can be imported under its own name, which holds its text's digest: ``torch.compile`` looks functions up there.
+    """
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    module = types.ModuleType(f"lossdsl_printed_{digest}")
+    file = f"<lossdsl {name} {digest}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    names: dict[str, Any] = {"__name__": f"lossdsl.printed.{name}"}
-    exec(compile(text, file, "exec"), names)
-    return names
+    exec(compile(text, file, "exec"), module.__dict__)  # our own printed text, never a user's
+    return sys.modules.setdefault(module.__name__, module).__dict__
 
 
 class Compiled:
@@ -227,19 +234,15 @@ class Compiled:
 
     def _variant(self, names: frozenset[str], keep: bool) -> Callable[..., Tensor]:
         """The printed module for the inputs that have a batch; made once."""
-        key = (names, keep)
-        found = self._variants.get(key)
-        if found is None:
-            found = self._make(names, keep)
-        return found
+        self._make(names, keep)
+        return self._variants[names, keep]
 
-    @torch.compiler.disable
-    def _make(self, names: frozenset[str], keep: bool) -> Callable[..., Tensor]:
+    @torch.compiler.assume_constant_result  # torch.compile runs it while it traces, and looks the module up afterwards
+    def _make(self, names: frozenset[str], keep: bool) -> bool:
         with self._lock:
-            key = (names, keep)
-            if key not in self._variants:
-                self._variants[key] = load(_text(self.program, self.wrt, names, keep), self.program.name)["apply"]
-            return self._variants[key]
+            if (names, keep) not in self._variants:
+                self._variants[names, keep] = load(_text(self.program, self.wrt, names, keep), self.program.name)["apply"]
+        return True
 
 
 def _flat(x: Tensor, place: Any, layout: Layout) -> Tensor:
