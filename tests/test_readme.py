@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lossdsl
@@ -26,6 +27,9 @@ def test_the_python_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) 
         exec(compile(block, "README.md", "exec"), names)
     assert names["gradient"].shape == names["f"].shape
     assert "exp" in capsys.readouterr().out
+    fn = names["losses"]["cross_entropy"].compile("numpy")
+    value, gradient = fn.value_and_grad(np.array([1e4, -1e4, 0.0]), np.array(1))
+    assert value == 2e4 and gradient.tolist() == [1, -1, 0], "as the text below the example promises"
 
 
 def test_the_equation_at_the_top_is_the_librarys() -> None:
