@@ -137,25 +137,76 @@ def apply(*args):
 '''
 
 
+FIRST = ("value", "pull", "pull_all")
+SECOND = ("push", "pull_pull", "pull_push", "pull_all_pull", "pull_all_push")
+_LATER = '''
+def {name}(*args):
+    return printed("{name}")(*args)
+'''
+
+
 def real_names(program: Program) -> tuple[str, ...]:
     """Inputs and hyper-parameters that a derivative can be taken by."""
     return tuple(x.name for x in (*program.inputs, *program.params) if x.kind.role == "number")
 
 
-def functions(program: Program, wrt: Sequence[str], prepare: Prepare) -> dict[str, Program]:
-    """The programs of the tower by name: value, pull, push, and the derivatives of pull."""
-    real = real_names(program)
-    (output,) = program.outputs
-    seeds = {output.name: SEED}
-    out = {"value": program, "push": _tangent(program, real)}
-    for name, names in (("pull", wrt), ("pull_all", real)):
-        gradient = prepare(pullback(program, names, seeds))
-        if name == "pull_all" and tuple(wrt) == real:
-            break
-        unique = replace(gradient, outputs=tuple(replace(o, name=f"~d_{o.name}") for o in gradient.outputs))
-        back = pullback(unique, (*real, SEED), {o.name: f"~v{o.name[2:]}" for o in unique.outputs})
-        out |= {name: unique, f"{name}_pull": back, f"{name}_push": _tangent(unique, (*real, SEED))}
-    return out
+class Tower:
+    """The functions of a program's module, each printed when it is asked for.
+
+    They take the inputs, then the hyper-parameters, all as tensors; ``pull`` a seed after them, its derivatives the tangents or
+    cotangents after that. ``prepare`` brings a derived program into closed form, ``finish`` into the form that is printed.
+    """
+
+    def __init__(self, program: Program, wrt: Sequence[str], prepare: Prepare, finish: Prepare) -> None:
+        self.base, self.wrt = _all_inputs(program), tuple(wrt)
+        self.prepare, self.finish = prepare, finish
+        self.real = real_names(self.base)
+        self.programs: dict[str, Program] = {"value": self.base}
+
+    def program(self, name: str) -> Program:
+        if name not in self.programs:
+            self.programs[name] = self.prepare(self._derived(name))
+        return self.programs[name]
+
+    def _derived(self, name: str) -> Program:
+        match name:
+            case "push":
+                return _tangent(self.base, self.real)
+            case "pull" | "pull_all":
+                (output,) = self.base.outputs
+                back = pullback(self.base, self.wrt if name == "pull" else self.real, {output.name: SEED})
+                return replace(back, outputs=tuple(replace(o, name=f"~d_{o.name}") for o in back.outputs))
+        first = self.program(name.rsplit("_", 1)[0])
+        if name.endswith("_push"):
+            return _tangent(first, (*self.real, SEED))
+        return pullback(first, (*self.real, SEED), {o.name: f"~v{o.name[2:]}" for o in first.outputs})
+
+    def same(self, name: str) -> str:
+        """The function that is printed for a name: with nothing but defaults to differentiate by, two are one."""
+        return name.replace("_all", "", 1) if self.wrt == self.real else name
+
+    def function(self, name: str) -> str:
+        """The source of one function."""
+        if self.same(name) != name:
+            return f"{name} = {self.same(name)}\n"
+        legal = legalise(self.finish(self.program(name)), "torch")
+        text = print_function(legal, schedule(legal), TORCH, name)
+        return _several(text) if name.startswith("pull") and len(legal.outputs) == 1 else text
+
+    def module(self, *, lazy: bool = False) -> str:
+        """The whole source; with ``lazy`` second derivatives are had from a function ``printed`` that the runtime provides."""
+        order = [i.name for i in self.base.inputs]
+        texts = [self.function(name) for name in FIRST]
+        texts += [_LATER.replace("{name}", name) if lazy else self.function(name) for name in SECOND]
+        args = ", ".join(f"x{k}" for k in range(len(order)))  # torch.compile counts the arguments of a forward
+        few, real = (repr(tuple(order.index(n) for n in names)) for names in (self.wrt, self.real))
+        texts.append(_CLASSES.replace("{real}", real).replace("{few}", few).replace("{args}", args))
+        return with_helpers("\n\n".join(t.strip("\n") + "\n" for t in texts), TORCH)
+
+
+def standalone(source: str) -> str:
+    """A function's source with what it needs around it."""
+    return with_helpers(source, TORCH)
 
 
 def _tangent(program: Program, names: Sequence[str]) -> Program:
@@ -165,31 +216,6 @@ def _tangent(program: Program, names: Sequence[str]) -> Program:
 def _all_inputs(program: Program) -> Program:
     """Hyper-parameters as inputs without axes: they travel as tensors, and may be differentiated by."""
     return replace(program, inputs=(*program.inputs, *(Input(p.name, p.kind) for p in program.params)), params=())
-
-
-def tower(program: Program, wrt: Sequence[str], prepare: Prepare, finish: Prepare) -> str:
-    """The module's source: functions of the inputs, then the hyper-parameters, all tensors.
-
-    ``prepare`` brings a derived program into closed form, ``finish`` into the form that is printed.
-    """
-    program = _all_inputs(program)
-    parts = functions(program, wrt, prepare)
-    order = [i.name for i in program.inputs]
-    texts = [_print(name, finish(prepare(p))) for name, p in parts.items()]
-    if "pull_all" not in parts:
-        texts.append("pull_all, pull_all_pull, pull_all_push = pull, pull_pull, pull_push\n")
-    positions = repr(tuple(order.index(n) for n in real_names(program)))
-    few = repr(tuple(order.index(n) for n in wrt))
-    args = ", ".join(f"x{k}" for k in range(len(order)))  # torch.compile counts the arguments of a forward
-    texts.append(_CLASSES.replace("{real}", positions).replace("{few}", few).replace("{args}", args))
-    return with_helpers("\n\n".join(t.strip("\n") + "\n" for t in texts), TORCH)
-
-
-def _print(name: str, program: Program) -> str:
-    """One function; a tuple where there may be several results."""
-    legal = legalise(program, "torch")
-    text = print_function(legal, schedule(legal), TORCH, name)
-    return _several(text) if name.startswith("pull") and len(program.outputs) == 1 else text
 
 
 def _several(text: str) -> str:

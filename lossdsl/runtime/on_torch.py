@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import linecache
 import sys
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lossdsl import pipeline
-from lossdsl.codegen.torch_module import tower
+from lossdsl.codegen.torch_module import Tower, standalone
 from lossdsl.errors import LossError
 from lossdsl.ir.expr import ZERO, Index, ix, pw, ref
 from lossdsl.ir.program import Input, Program
@@ -39,12 +40,12 @@ class Rows:
 
 def source(program: Program, wrt: Sequence[str]) -> str:
     """A standalone module: ``apply(*inputs, *hyper-parameters)`` gives the loss of every row; every input has a leading batch axis."""
-    return _text(program, wrt, frozenset(i.name for i in program.inputs), keep=False)
+    return _tower(program, wrt, frozenset(i.name for i in program.inputs), keep=False).module()
 
 
-def _text(program: Program, wrt: Sequence[str], names: frozenset[str], keep: bool) -> str:
+def _tower(program: Program, wrt: Sequence[str], names: frozenset[str], keep: bool) -> Tower:
     rows = batched(pipeline.stable(program), set(names))
-    return tower(_kept(rows) if keep else rows, wrt, pipeline.closed_form, pipeline.numeric)
+    return Tower(_kept(rows) if keep else rows, wrt, pipeline.closed_form, pipeline.numeric)
 
 
 def _kept(program: Program) -> Program:
@@ -67,6 +68,20 @@ def load(text: str, name: str) -> dict[str, Any]:
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), module.__dict__)  # our own printed text, never a user's
     return sys.modules.setdefault(module.__name__, module).__dict__
+
+
+def _loaded(tower: Tower, name: str) -> Callable[..., Tensor]:
+    """A tower's ``apply``; second derivatives are printed when they are first asked for."""
+
+    @functools.cache
+    def printed(function: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = load(standalone(tower.function(tower.same(function))), name)[tower.same(function)]
+        return found
+
+    names = load(tower.module(lazy=True), name)
+    names.setdefault("printed", printed)
+    apply: Callable[..., Tensor] = names["apply"]
+    return apply
 
 
 class Compiled:
@@ -241,7 +256,7 @@ class Compiled:
     def _make(self, names: frozenset[str], keep: bool) -> bool:
         with self._lock:
             if (names, keep) not in self._variants:
-                self._variants[names, keep] = load(_text(self.program, self.wrt, names, keep), self.program.name)["apply"]
+                self._variants[names, keep] = _loaded(_tower(self.program, self.wrt, names, keep), self.program.name)
         return True
 
 
