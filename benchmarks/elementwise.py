@@ -52,9 +52,9 @@ def numexpr_huber(f: Any, y: Any) -> Run:
     import numexpr as ne
 
     def run() -> Any:
-        value = ne.evaluate("sum(where(abs(f - y) <= 1, 0.5*(f - y)*(f - y), abs(f - y) - 0.5))") / f.size
-        n = np.float32(f.size)  # noqa: F841 - read by numexpr
-        return value, ne.evaluate("where(abs(f - y) <= 1, f - y, where(f > y, 1, -1))/n")
+        names = {"f": f, "y": y, "n": np.float32(f.size)}
+        value = ne.evaluate("sum(where(abs(f - y) <= 1, 0.5*(f - y)*(f - y), abs(f - y) - 0.5))", names) / f.size
+        return value, ne.evaluate("where(abs(f - y) <= 1, f - y, where(f > y, 1, -1))/n", names)
 
     return run
 
@@ -63,9 +63,9 @@ def numexpr_bce(f: Any, y: Any) -> Run:
     import numexpr as ne
 
     def run() -> Any:
-        value = ne.evaluate("sum(where(f > 0, f, 0) - f*y + log1p(exp(-abs(f))))") / f.size
-        n = np.float32(f.size)  # noqa: F841 - read by numexpr
-        return value, ne.evaluate("(1/(1 + exp(-f)) - y)/n")
+        names = {"f": f, "y": y, "n": np.float32(f.size)}
+        value = ne.evaluate("sum(where(f > 0, f, 0) - f*y + log1p(exp(-abs(f))))", names) / f.size
+        return value, ne.evaluate("(1/(1 + exp(-f)) - y)/n", names)
 
     return run
 
