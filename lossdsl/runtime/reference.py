@@ -315,7 +315,7 @@ def _agree(ctx: Any, first: Quotient, second: Quotient) -> bool:
 
 
 def ulps(got: Any, result: Result, dtype: Any = np.float64, unit: str = "scale") -> float:
-    """The largest error of ``got`` over all entries, in ulp of the dtype at max(|value|, ``unit``).
+    """The largest error of ``got`` over all entries, in ulp of the dtype at max(|value|, ``unit``): "scale", "noise" or "value".
 
     It is inf where a NaN or an infinity stands on one side only. A value beyond the dtype's range counts as the infinity it
     rounds to, and below the normal range the ulp is that of the smallest normal number.
