@@ -14,7 +14,7 @@ from math import ceil, floor, inf
 
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.expr import NAN, TRUE, Expr, Range, is_condition
-from lossdsl.ir.program import Program
+from lossdsl.ir.program import BATCH, Program
 from lossdsl.kinds import Bound, Interval, Kind
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
@@ -48,11 +48,15 @@ class Reach:
 
 
 class Ranges:
-    """Answers about the expressions of one program, each found once."""
+    """Answers about the expressions of one program, each found once.
+
+    With ``empty_axes``, an axis is taken to be non-empty only where an input says so: there is no class and no simplex of none.
+    """
 
     def __init__(self, program: Program, *, empty_axes: bool = False) -> None:
         self.kinds: dict[str, Kind] = {i.name: i.kind for i in program.inputs} | {p.name: p.kind for p in program.params}
-        self.least_size = Fraction(0 if empty_axes else 1)
+        self.empty_axes = empty_axes
+        self.occupied = {i.kind.of for i in program.inputs if i.kind.of and all(a in (i.kind.of, BATCH) for a, _ in i.kind.axes)}
         self.memo: dict[Expr, Reach] = {}
 
     def of(self, e: Expr) -> Interval:
@@ -116,7 +120,7 @@ class Ranges:
             case "iverson":
                 return Reach(TRUTH, whole=True)
             case "size":
-                return Reach(Interval(self.least_size, inf, False, True), whole=True)
+                return Reach(Interval(_ONE if self._occupied(e.data) else _ZERO, inf, False, True), whole=True)
             case "ix":
                 return self._index(e)
             case "ref":
@@ -163,7 +167,7 @@ class Ranges:
     def _occupied(self, axis: str | Range) -> bool:
         """Whether an axis surely has a position."""
         if isinstance(axis, str):
-            return self.least_size >= 1
+            return not self.empty_axes or axis in self.occupied
         return self.memo[axis.lo].interval.high <= self.memo[axis.hi].interval.low and not self.memo[axis.hi].nan
 
 

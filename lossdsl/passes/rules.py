@@ -65,13 +65,17 @@ sqrt(1 + a^2) -> hypot(1, a)
 """
 
 NEAT = """
-sign(a)*abs(a) -> a
-sign(a)*a -> abs(a)
 abs(a)^2 -> a^2
-abs(a) -> a if nonnegative(a)
-relu(a) -> a if nonnegative(a)
 logaddexp(a, 0) -> softplus(a)
 logaddexp(0, a) -> softplus(a)
+"""
+
+# Equal values, other derivatives at a kink.
+KINKED = """
+sign(a)*abs(a) -> a
+sign(a)*a -> abs(a)
+abs(a) -> a if nonnegative(a)
+relu(a) -> a if nonnegative(a)
 """
 
 
@@ -289,7 +293,7 @@ def match(pattern: Expr, e: Expr, bound: Bindings, names: Names) -> bool:
         case "num" | "const":
             return pattern is e
         case "neg":
-            return match(pattern.args[0], scale(Fraction(-1), e), bound, names)
+            return product(e).coefficient < 0 and match(pattern.args[0], scale(Fraction(-1), e), bound, names)
         case "add" | "sub":
             return e.op in ("add", "sub") and _match_sum(terms(pattern), terms(e), bound, names)
         case "mul" | "div":

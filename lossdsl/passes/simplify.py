@@ -1,9 +1,499 @@
-"""Closed forms as a person would write them."""
+"""Closed forms as a person would write them: like terms and factors combined, signs and numbers in front, no needless branches.
+
+Nothing is distributed and nothing is factored. Values stay what they are everywhere, at infinities and for NaN too; a
+derivative taken afterwards may differ at a kink where ``pieces`` is false, since ``clip`` and ``piecewise`` share their kinks
+differently.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from lossdsl.functions import FUNCTIONS
+from lossdsl.ir.expr import (
+    HALF,
+    NAN,
+    ONE,
+    TRUE,
+    ZERO,
+    Expr,
+    Index,
+    Range,
+    add,
+    and_,
+    branches,
+    call,
+    cmp,
+    conjuncts,
+    iverson,
+    mul,
+    neg,
+    not_,
+    num,
+    open_red,
+    or_,
+    postorder,
+    pow_,
+    pw,
+    red,
+    replace_indices,
+    size,
+    sub,
+)
 from lossdsl.ir.program import Program
+from lossdsl.ir.ranges import Ranges
+from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, product, scale, terms
+from lossdsl.passes.magnitude import Spread, meet_safely
+from lossdsl.passes.rules import KINKED, NEAT, Rules
+from lossdsl.passes.stabilise import STEPS, settled
 
 
-def simplify(program: Program) -> Program:
-    return program
+def simplify(program: Program, *, pieces: bool = False) -> Program:
+    """The program in its closed form; with ``pieces``, no ``piecewise`` becomes a function with kinks."""
+    return program.with_roots(settled(program.roots, Simplifier(program, pieces).visit))
+
+
+class Simplifier:
+    """The rewriting of one program."""
+
+    def __init__(self, program: Program, pieces: bool = False) -> None:
+        self.ranges = Ranges(program, empty_axes=True)
+        self.names = Names()
+        self.pieces = pieces
+        self.rules = Rules(NEAT + _ROWS if pieces else NEAT + _ROWS + KINKED, self.ranges, self.names)
+        self.spread = Spread(i.name for i in program.inputs)
+        self.inputs = self.spread.inputs
+        self.classes = {i.name: i.kind.of for i in program.inputs if i.kind.role == "class" and i.kind.ignore is None}
+        self.steps: dict[str, Callable[[Expr], Expr | None]] = {
+            "add": self.sum, "sub": self.sum, "neg": self.sum, "mul": self.product, "div": self.product, "pow": self.power,
+            "call": self.call, "cmp": self.compare, "not": self.invert, "pw": self.piecewise, "red": self.reduction,
+        }  # fmt: skip
+
+    def visit(self, e: Expr) -> Expr:
+        """A node whose parts are simplified, rewritten itself until no rule fits."""
+        for _ in range(STEPS):
+            step = self.steps.get(e.op)
+            after = step(e) if step else None
+            if after is None or after is e:
+                break
+            e = after
+        return e
+
+    def solid(self, e: Expr) -> bool:
+        """Whether a value is always a number, whatever the inputs are."""
+        return self.ranges.finite(e) and not any(x.op == "ref" and (x.data in self.inputs or x.args) for x in postorder([e]))
+
+    # -- sums
+
+    def sum(self, e: Expr) -> Expr | None:
+        if e.op == "neg" and e.args[0].op not in ("add", "sub", "mul", "div", "neg"):
+            return None
+        if e.op != "neg" and (found := self.rules(e)) is not None:
+            return found
+        parts = _flat(e)
+        merged: dict[int, list[Term]] = {}
+        for t in parts:
+            name, content = self.names.monomial(t.rest)
+            alike = merged.setdefault(name, [])
+            if alike and (alike[0].coefficient * t.coefficient > 0 or self._finite(t.rest)):
+                own = self.names.monomial(alike[0].rest)[1]
+                alike[0] = Term(alike[0].coefficient + t.coefficient * content / own, alike[0].rest)
+            else:
+                alike.append(t)
+        kept = [t for group in merged.values() for t in group]
+        kept = [t for t in kept if t.coefficient or not self._disappears(t, kept)]
+        return build_sum(kept)
+
+    def _finite(self, e: Expr) -> bool:
+        return not self.ranges.reach(e).infinite
+
+    def _disappears(self, t: Term, beside: Sequence[Term]) -> bool:
+        """Whether 0 times a term may go: it is a number, or NaN only where another term is."""
+        if t.rest is ONE:
+            return True
+        return self.ranges.finite(t.rest) and self.spread.covers([u.rest for u in beside if u.coefficient], t.rest)
+
+    # -- products
+
+    def product(self, e: Expr) -> Expr | None:
+        found = self.rules(e)
+        if found is not None:
+            return found
+        p = product(e)
+        powers = self._collected(p)
+        if len(powers) == len(p.factors) and not _untidy(e):
+            return None
+        coefficient = p.coefficient
+        for q in powers:
+            coefficient *= q.sign
+        p = Product(coefficient, tuple(self._mean(self._built(powers))))
+        return build_product(p)
+
+    def _collected(self, p: Product) -> list[Power]:
+        """Powers of like bases joined where that holds for every value."""
+        powers: list[Power] = []
+        places: dict[int, list[int]] = {}
+        for f in p.factors:
+            base, exponent = _power(f)
+            name, content = self.names.monomial(base)
+            alike = places.setdefault(name, [])
+            for i in alike:
+                own = self.names.monomial(powers[i].base)[1]
+                ratio = content / own
+                if abs(ratio) == 1 and (ratio == 1 or _whole(exponent)) and self._joins(powers[i], base, exponent):
+                    sign = 1 if ratio == 1 or exponent.data % 2 == 0 else -1
+                    powers[i] = Power(powers[i].base, self.visit(add(powers[i].exponent, exponent)), powers[i].sign * sign)
+                    break
+            else:
+                alike.append(len(powers))
+                powers.append(Power(base, exponent))
+        beside = [q.base for q in powers if q.exponent is not ZERO]
+        return [q for q in powers if q.exponent is not ZERO or not self.spread.covers(beside, q.base)] if _gone(powers) else powers
+
+    def _joins(self, p: Power, base: Expr, exponent: Expr) -> bool:
+        """Whether ``b^m*b^n`` is ``b^(m + n)`` for every value of b."""
+        a, b = self.ranges.of(p.exponent), self.ranges.of(exponent)
+        if (a.low >= 0 and b.low >= 0) or (a.high <= 0 and b.high <= 0):
+            return (_whole(p.exponent) and _whole(exponent)) or self.ranges.nonnegative(base)
+        whole = _whole(p.exponent) and _whole(exponent)
+        if not self._finite(base) or not (self.ranges.nonzero(base) if whole else self.ranges.positive(base)):
+            return False
+        return add(p.exponent, exponent) is not ZERO or self.solid(base) or self.spread.of(base)[0] >= self.spread.of(base)[1]
+
+    def _built(self, powers: Sequence[Power]) -> Iterator[Factor]:
+        for q in powers:
+            if _whole(q.exponent):
+                yield Factor(q.base, int(q.exponent.data))
+            elif q.exponent.op == "num" and q.exponent.data < 0:
+                yield Factor(_root(q.base, num(-q.exponent.data)), -1)
+            else:
+                yield Factor(_root(q.base, q.exponent), 1)
+
+    def _mean(self, factors: Iterator[Factor]) -> Iterator[Factor]:
+        """A sum over all of an axis above its length is written as a mean."""
+        found = list(factors)
+        above = [f.base for f in found if f.power > 0 and f.base.op == "red" and f.base.data[0] == "sum" and f.base.args[1] is TRUE]
+        for f in found:
+            whole = [a for a in above if f.power == -1 and f.base.op == "size" and [b.axis for b in a.data[1]] == [f.base.data]]
+            yield Factor(red("sum", whole[0].data[1], ONE), -1) if whole else f
+
+    def power(self, e: Expr) -> Expr | None:
+        found = self.rules(e)
+        if found is not None:
+            return found
+        base, exponent = e.args
+        if exponent.op == "num" and exponent.data.denominator == 1 and base.op in ("mul", "div", "neg", "pow", "num"):
+            return self.product(e)
+        return None
+
+    # -- functions
+
+    def call(self, e: Expr) -> Expr | None:
+        found = self.rules(e)
+        if found is not None:
+            return found
+        match e.data:
+            case "abs" | "sign":
+                p = product(e.args[0])
+                if p.coefficient not in (0, 1) and p.factors:
+                    by = abs(p.coefficient) if e.data == "abs" else Fraction(1 if p.coefficient > 0 else -1)
+                    return scale(by, call(e.data, build_product(replace(p, coefficient=Fraction(1)))))
+            case "xlogy" | "mul0" | "xlogdiv":
+                p = product(e.args[0])
+                if p.coefficient not in (0, 1) and p.factors:
+                    return scale(p.coefficient, call(e.data, build_product(replace(p, coefficient=Fraction(1))), *e.args[1:]))
+                if e.data == "mul0":
+                    return self._plain_product(*e.args)
+        return None
+
+    def _plain_product(self, a: Expr, b: Expr) -> Expr | None:
+        if meet_safely(self.ranges, a, b):
+            return mul(a, b)
+        p = product(b)
+        if p.coefficient not in (0, 1) and p.factors:
+            return scale(p.coefficient, call("mul0", a, build_product(replace(p, coefficient=Fraction(1)))))
+        return None
+
+    # -- conditions
+
+    def compare(self, e: Expr) -> Expr | None:
+        """An index stands on the left of an equality."""
+        a, b = e.args
+        if e.data in ("==", "!=") and b.op == "ix" and a.op != "ix":
+            return cmp(e.data, b, a)
+        return None
+
+    def invert(self, e: Expr) -> Expr | None:
+        a = e.args[0]
+        if a.op == "cmp" and a.data in ("==", "!="):
+            return cmp("!=" if a.data == "==" else "==", *a.args)
+        return None
+
+    # -- pieces
+
+    def piecewise(self, e: Expr) -> Expr | None:
+        pairs, otherwise = branches(e)
+        tidy = _tidied(pairs, otherwise)
+        if tidy is not e:
+            return tidy
+        values = [*(v for v, _ in pairs), otherwise]
+        if all(v is ZERO or _negative(v) for v in values) and any(v is not ZERO for v in values):
+            return neg(pw([(scale(Fraction(-1), v), c) for v, c in pairs], scale(Fraction(-1), otherwise)))
+        if len(pairs) == 1:
+            (value, condition), *_ = pairs
+            if otherwise is ZERO and value is ONE:
+                return iverson(condition)
+            if value is ZERO and condition.op == "cmp" and condition.data in ("==", "!="):
+                return pw([(otherwise, self.visit(not_(condition)))], ZERO)
+        return None if self.pieces else self._function(pairs, otherwise)
+
+    def _function(self, pairs: Sequence[tuple[Expr, Expr]], otherwise: Expr) -> Expr | None:
+        """The function with kinks that a piecewise spells out."""
+        if len(pairs) == 2:
+            return self._clip_between(pairs, otherwise)
+        if len(pairs) != 1 or otherwise is NAN:
+            return None
+        (value, condition), *_ = pairs
+        if condition.op != "cmp" or condition.data not in ("<", "<=", ">", ">="):
+            return None
+        low, high = condition.args if condition.data in ("<", "<=") else condition.args[::-1]
+        return (
+            self._absolute(low, high, value, otherwise)
+            or self._extreme(low, high, value, otherwise)
+            or self._clip_of_distance(low, high, value, otherwise)
+        )
+
+    def _absolute(self, low: Expr, high: Expr, value: Expr, otherwise: Expr) -> Expr | None:
+        """``u if u > 0, -u otherwise``, or ``-u if u < 0, u otherwise``."""
+        if ZERO not in (low, high):
+            return None
+        u = high if low is ZERO else low
+        up, down = (value, otherwise) if low is ZERO else (otherwise, value)
+        return call("abs", u) if self.names.same(up, u) and self.names.same(down, neg(u)) else None
+
+    def _extreme(self, low: Expr, high: Expr, value: Expr, otherwise: Expr) -> Expr | None:
+        """``a if a < b, b otherwise`` is a min if NaN in a makes b NaN."""
+        for name, a, b in (("min", low, high), ("max", high, low)):
+            if self.names.same(value, a) and self.names.same(otherwise, b) and self.spread.covers([b], a):
+                return call(name, a, b)
+        return None
+
+    def _clip_of_distance(self, low: Expr, high: Expr, value: Expr, otherwise: Expr) -> Expr | None:
+        """``c*u if abs(u) <= d, c*d*sign(u) otherwise`` with c > 0 and d >= 0."""
+        if low.op != "call" or low.data != "abs" or not self.ranges.nonnegative(high):
+            return None
+        by = self._multiple(value, low.args[0])
+        if by is None:
+            return None
+        end = self.visit(mul(by, high))
+        sign = call("sign", value)
+        if not (self.names.same(self.visit(otherwise), self.visit(mul(end, sign)))
+                or self.names.same(otherwise, self.visit(mul(end, call("sign", low.args[0]))))):
+            return None
+        return call("clip", value, neg(end), end)
+
+    def _multiple(self, value: Expr, of: Expr) -> Expr | None:
+        """The positive factor by which one is a multiple of the other."""
+        if self.names.same(value, of):
+            return ONE
+        name, content = self.names.monomial(of)
+        p = product(value)
+        for k, f in enumerate(p.factors):
+            own, c = self.names.monomial(f.base)
+            if f.power == 1 and own == name:
+                by = build_product(Product(p.coefficient * c / content, p.factors[:k] + p.factors[k + 1 :]))
+                return by if self.ranges.positive(by) and self.ranges.finite(by) else None
+        return None
+
+    def _clip_between(self, pairs: Sequence[tuple[Expr, Expr]], otherwise: Expr) -> Expr | None:
+        """``lo if u < lo, hi if u > hi, u otherwise`` with lo <= hi, in either order."""
+        ends: dict[str, Expr] = {}
+        for value, c in pairs:
+            if c.op != "cmp" or c.data not in ("<", "<=", ">", ">="):
+                return None
+            small, large = c.args if c.data in ("<", "<=") else c.args[::-1]
+            if self.names.same(small, otherwise) and self.names.same(large, value):
+                ends["lo"] = value
+            elif self.names.same(large, otherwise) and self.names.same(small, value):
+                ends["hi"] = value
+        if len(ends) < 2 or not self.ranges.nonnegative(sub(ends["hi"], ends["lo"])):
+            return None
+        return call("clip", otherwise, ends["lo"], ends["hi"]) if self.spread.covers([otherwise], mul(*ends.values())) else None
+
+    # -- reductions
+
+    def reduction(self, e: Expr) -> Expr | None:
+        op, binders = e.data
+        body, guard = e.args
+        if op != "sum":
+            return None
+        binders, body, guard = open_red(e)
+        if body.free.isdisjoint(binders) and guard is TRUE and self._constant(body, binders):
+            out = body
+            for b in binders:
+                out = mul(out, size(b.axis)) if out is not ONE else size(b.axis)
+            return out
+        if body.op == "pw" and len(body.args) == 3 and body.args[2] is ZERO:
+            return red("sum", binders, body.args[0], and_(guard, body.args[1]))
+        point = self._one_point(binders, guard)
+        if point is not None:
+            index, value, literal = point
+            rest = and_(*(c for c in conjuncts(guard) if c is not literal))
+            left = tuple(b for b in binders if b is not index)
+            body, rest = (replace_indices(x, {index: value}) for x in (body, rest))
+            if left:
+                return red("sum", left, body, rest)
+            return pw([(body, rest)], ZERO)
+        return self._pulled(binders, body, guard) or self._split(binders, body, guard)
+
+    def _constant(self, body: Expr, binders: Sequence[Index]) -> bool:
+        """Whether a body that is the same everywhere may be multiplied by the number of positions, of which there may be none."""
+        return not any(isinstance(b.axis, Range) for b in binders) and self.solid(body)
+
+    def _one_point(self, binders: Sequence[Index], guard: Expr) -> tuple[Index, Expr, Expr] | None:
+        """A binder that an equality of the guard fixes at a position that its axis surely has."""
+        for c in conjuncts(guard):
+            if c.op != "cmp" or c.data != "==":
+                continue
+            for a, b in (c.args, c.args[::-1]):
+                if a.op == "ix" and a.data in binders and a.data not in b.free and self._on_axis(b, a.data):
+                    return a.data, b, c
+        return None
+
+    def _on_axis(self, value: Expr, index: Index) -> bool:
+        if value.op == "ix":
+            return bool(value.data.axis == index.axis)
+        return value.op == "ref" and self.classes.get(value.data) == index.axis
+
+    def _split(self, binders: Sequence[Index], body: Expr, guard: Expr) -> Expr | None:
+        """The sum of the sums of all terms, if no reduction is left then."""
+        if guard is not TRUE or body.op not in ("add", "sub") or not all(self.ranges.finite(t.rest) for t in terms(body)):
+            return None
+        made = [Term(t.coefficient, self.visit(red("sum", binders, t.rest))) for t in terms(body)]
+        return build_sum(made) if all(not _reduces(t.rest, binders) for t in made) else None
+
+    def _pulled(self, binders: Sequence[Index], body: Expr, guard: Expr) -> Expr | None:
+        """Factors free of the indices, in front of the sum."""
+        p = product(body)
+        out = [f for f in p.factors if f.base.free.isdisjoint(binders) and self._moves(build_product(Product(Fraction(1), (f,))), guard)]
+        if not out and p.coefficient == 1:
+            return None
+        inner = build_product(Product(Fraction(1), tuple(f for f in p.factors if f not in out)))
+        if p.coefficient not in (1, -1) and inner is ONE:
+            return None
+        outer = build_product(Product(p.coefficient, tuple(out)))
+        if outer is ONE:
+            return None
+        return _scaled(outer, red("sum", binders, inner, guard))
+
+    def _moves(self, factor: Expr, guard: Expr) -> bool:
+        """Whether a factor may leave a sum: it is finite, and no NaN where the sum may be empty."""
+        return self.solid(factor) if guard is not TRUE else self.ranges.finite(factor)
+
+
+def _scaled(outer: Expr, inner: Expr) -> Expr:
+    p, q = product(outer), product(inner)
+    return build_product(Product(p.coefficient * q.coefficient, (*p.factors, *q.factors)))
+
+
+_ROWS = "\n".join(rule for row in FUNCTIONS.values() for rule in row.rules).replace("x", "a")
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    base: Expr
+    exponent: Expr
+    sign: int = 1
+
+
+def _power(f: Factor) -> tuple[Expr, Expr]:
+    """The base and exponent of a factor, roots and symbolic powers opened."""
+    if f.base.op == "pow" and f.power in (1, -1):
+        exponent = f.base.args[1]
+        return f.base.args[0], exponent if f.power == 1 else neg(exponent)
+    if f.base.op == "call" and f.base.data == "sqrt" and f.power in (1, -1):
+        return f.base.args[0], HALF if f.power == 1 else neg(HALF)
+    return f.base, num(f.power)
+
+
+def _root(base: Expr, exponent: Expr) -> Expr:
+    return call("sqrt", base) if exponent is HALF else pow_(base, exponent)
+
+
+def _untidy(e: Expr) -> bool:
+    """Whether a product has more than one number, a sign inside, or a factor ``1/x``."""
+    numbers = 0
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if (x.op == "neg" or (x.op == "num" and x.data < 0)) and x is not e:
+            return True
+        if x.op in ("mul", "div", "neg"):
+            one_over = x.op == "div" and x.args[0] is ONE
+            if x is not e and one_over:
+                return True
+            numbers += sum(a.op == "num" for a in x.args) - one_over
+            stack += x.args
+        elif x.op == "pow" and x.args[0].op in ("mul", "div", "neg", "num") and _whole(x.args[1]):
+            return True
+    return numbers > 1 or (e.op == "mul" and e.args[1].op == "num")
+
+
+def _whole(e: Expr) -> bool:
+    return bool(e.op == "num" and e.data.denominator == 1)
+
+
+def _gone(powers: Sequence[Power]) -> bool:
+    return any(q.exponent is ZERO for q in powers)
+
+
+def _reduces(e: Expr, binders: Sequence[Index]) -> bool:
+    """Whether there is a reduction over such axes in it."""
+    axes = [b.axis for b in binders]
+    return any(x.op == "red" and [b.axis for b in x.data[1]] == axes for x in postorder([e]))
+
+
+def _negative(e: Expr) -> bool:
+    return (e.op == "num" and e.data < 0) or (e.op != "num" and product(e).coefficient < 0)
+
+
+def _flat(e: Expr) -> list[Term]:
+    """The terms of a sum; ``x - logsumexp(..)`` inside it stays one."""
+    return terms(e)
+
+
+def _tidied(pairs: Sequence[tuple[Expr, Expr]], otherwise: Expr) -> Expr:
+    """Equal neighbours joined, branches that a condition decided before taken out."""
+    kept: list[tuple[Expr, Expr]] = []
+    for value, condition in pairs:
+        value = _decided(value, condition)
+        if kept and kept[-1][0] is value:
+            kept[-1] = (value, or_(kept[-1][1], condition))
+        elif all(condition is not c for _, c in kept):
+            kept.append((value, condition))
+    for _, condition in kept:
+        otherwise = _without(otherwise, condition)
+    while otherwise.op == "pw":
+        more, otherwise = branches(otherwise)
+        kept += more
+    while kept and kept[-1][0] is otherwise:
+        kept.pop()
+    return pw(kept, otherwise)
+
+
+def _decided(value: Expr, condition: Expr) -> Expr:
+    """The value where a condition holds."""
+    while value.op == "pw" and value.args[1] is condition:
+        value = value.args[0]
+    return value
+
+
+def _without(value: Expr, condition: Expr) -> Expr:
+    """The value where a condition does not hold."""
+    if value.op != "pw":
+        return value
+    pairs, otherwise = branches(value)
+    return pw([(v, c) for v, c in pairs if c is not condition], otherwise)
+

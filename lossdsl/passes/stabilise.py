@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import inf
 
 from lossdsl.ir.expr import ONE, TWO, ZERO, Expr, call, cmp, conjuncts, div, mul, neg, num, open_red, red, rewrite, sub
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
-from lossdsl.kinds import Interval
 from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, power, product, scale, terms, times
 from lossdsl.passes.logarithms import Log, Logs, log_of_number
+from lossdsl.passes.magnitude import meet_safely
 from lossdsl.passes.rules import STABLE, Rules
 
 HALF = Fraction(1, 2)
@@ -126,48 +125,7 @@ class Stabiliser:
     def _weighed(self, x: Expr, of: Expr, log: Log) -> Expr:
         if not log.gain:
             return call("xlogy", x, of)
-        return mul(x, log.expr) if self.meet_safely(x, log.expr) else call("mul0", x, log.expr)
-
-    def meet_safely(self, a: Expr, b: Expr) -> bool:
-        """Whether 0 in one surely never meets an infinity in the other, rounded or not."""
-        return not ((self._vanishes(a) and self._explodes(b)) or (self._vanishes(b) and self._explodes(a)))
-
-    def _vanishes(self, e: Expr) -> bool:
-        """Whether a value may be 0 or underflow."""
-        r = self.ranges.reach(e)
-        exact = r.whole or e.op in ("ref", "num", "size")
-        return r.interval.low <= 0 <= r.interval.high and not (exact and not r.zero)
-
-    def _explodes(self, e: Expr) -> bool:
-        """Whether a value may be infinite, or overflow although the inputs are of ordinary size."""
-        r = self.ranges.reach(e)
-        return r.infinite or not (self._tame(e) or _bounded(r.interval))
-
-    def _tame(self, e: Expr) -> bool:
-        """Whether a value grows no faster than a polynomial in the inputs."""
-        stack = [e]
-        while stack:
-            x = stack.pop()
-            if _bounded(self.ranges.of(x)):
-                continue
-            match x.op:
-                case "ref" | "size" | "ix" | "num" | "iverson":
-                    continue
-                case "add" | "sub" | "mul" | "neg":
-                    stack += x.args
-                case "pw":
-                    stack += (*x.args[:-1:2], x.args[-1])
-                case "div" if x.args[1].op in ("num", "ref", "size"):
-                    stack.append(x.args[0])
-                case "pow" if x.args[1].op == "num" and 0 < x.args[1].data < 16:
-                    stack.append(x.args[0])
-                case "red" if x.data[0] in ("sum", "max", "min", "logsumexp", "norm"):
-                    stack.append(x.args[0])
-                case "call" if x.data in _TAME:
-                    stack += x.args
-                case _:
-                    return False
-        return True
+        return mul(x, log.expr) if meet_safely(self.ranges, x, log.expr) else call("mul0", x, log.expr)
 
     # -- roots
 
@@ -306,16 +264,6 @@ class Stabiliser:
                 rest = tuple(f for f in p.factors if f not in taken)
                 return build_product(replace(p, factors=(*rest, Factor(call("exp", self.visit(inside)), 1))))
         return None
-
-
-_TAME = (
-    "softplus", "logsigmoid", "log_cosh", "abs", "relu", "max", "min", "clip", "asinh", "hypot", "sqrt", "cbrt", "stop", "logaddexp",
-    "floor", "ceil", "bce_with_logits",
-)  # fmt: skip
-
-
-def _bounded(i: Interval) -> bool:
-    return i.low > -inf and i.high < inf
 
 
 def _combined(*parts: tuple[Fraction | int, Expr]) -> Expr:
