@@ -90,6 +90,13 @@ def check_depth(source: Source, base: int, chunk: str, most: int) -> None:
             raise _fail(source, base + place, 0, f"this '{sign}' closes nothing", f"leave it out, or open it with '{'(' if sign == ')' else '['}'")
 
 
+def check_signs(source: Source, base: int, chunk: str) -> None:
+    """Signs that would be read as two."""
+    for m in re.finditer(_SKIP.pattern + r"|\.\.\.+", chunk):
+        if m[0].startswith("..."):
+            raise _fail(source, base + m.start(), base + m.end(), f"'{_short(m[0])}' is no sign of the language", "a range is written 0..3, both ends included")
+
+
 def _half_open(chunk: str, stack: list[tuple[str, int]], place: int) -> bool:
     """Whether a bracket and its other-shaped partner are an interval, ``in (0, 1]``."""
     return bool(re.search(r"(?<!\w)in\s*\Z", chunk[: stack[-1][1]][-40:]))

@@ -79,7 +79,7 @@ from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.reductions import REDUCTIONS
 from lossdsl.reductions import Row as Reduction
 
-MAX_NODES = 200_000  # of one definition, with its names written out
+MAX_NODES = 100_000  # of one definition, with its names written out
 SPECIAL = ("piecewise", "size", "stop", "grad")
 Target = Any  # what the name of a function stands for: a local function, a loss, a Vector, or the name of a built-in
 
@@ -211,19 +211,21 @@ class Lowering:
         return name in self.names or name in self.axes or name in CONSTANTS or name in self.signature.shared
 
     def is_bound_in(self, tree: syntax.Node, name: str) -> bool:
+        """Whether a bracket inside makes an index of this name."""
         stack = [tree]
         while stack:
             node = stack.pop()
-            if isinstance(node, syntax.Binder) and node.name.id == name or isinstance(node, syntax.Bracket) and any(
-                isinstance(i, syntax.Name) and i.id == name for i in node.items
-            ):
+            if isinstance(node, syntax.Binder) and node.name.id == name:
                 return True
+            if isinstance(node, syntax.Bracket) and any(isinstance(i, syntax.Binder) for i in node.items):
+                if any(isinstance(i, syntax.Name) and i.id == name for i in node.items):
+                    return True
             stack += syntax.children(node)
         return False
 
     def check_work(self, span: Span) -> None:
         """Names stand for expressions, and what they stand for may double with each of them."""
-        if live() > self.most:
+        if live() > self.most or len(self.applied) > MAX_NODES // 10:
             self.fail(f"the definition grows beyond {MAX_NODES:,} nodes when its names are written out", span, "let each local use the ones before it fewer times")
 
     # -- functions as hyper-parameters
@@ -242,7 +244,8 @@ class Lowering:
                 self.blame.not_yet(f"the function '{p.name}', which has no default and is not given,", p.span, hint)
             target = self.global_function(what) if isinstance(what, str) else what
             if target is None:
-                self.fail(f"there is no function '{what}'", p.span, near(str(what), [*VECTORS, *FUNCTIONS], "name a function, a loss of the library or of this file"))
+                hint = near(str(what), [*VECTORS, *FUNCTIONS], f"write a number, {p.name} = 0.5, or the name of a function, {p.name} = euclidean")
+                self.fail(f"'{_short(str(what))}', the default of '{p.name}', is neither a number nor a function", p.span, hint)
             out[p.name] = target
         return out
 
@@ -929,11 +932,11 @@ class Lowering:
             if p.name not in values:
                 assert p.default is not None
                 values[p.name] = ((), _default(p))
-        self.check_work(node.span)
         order = [n for n in axes if n in bound]
         out, slots = self.opened(body, axes, {n: bound[n] for n in order})
         changed = instantiate(body.term.parts(), values, {r: str(a) for r, a in roots.items()}, out)
         term = body.term.map(changed).at(marks)
+        self.check_work(node.span)
         if slots:
             return self.closed(Array(term, slots), scope)
         return self.closed(self.computed(term), scope)

@@ -69,6 +69,7 @@ def _definition(source: Source, start: int, end: int) -> Definition:
     chunk = source.text[start:end]
     complaints.check_layout(source, start, chunk)
     complaints.check_depth(source, start, chunk, MAX_DEPTH)
+    complaints.check_signs(source, start, chunk)
     from lark.exceptions import UnexpectedInput
 
     try:

@@ -408,7 +408,7 @@ class _Resolver:
                     hint = f"call it with its inputs: {name}({', '.join(x.name for x in theirs.inputs)})"
                     self.fail(f"'{name}' needs the input '{i.name}', which '{self.definition.name}' does not declare", self.place(name), hint)
                 mine = own_inputs.setdefault(i.name, i)
-                self.check_shared(name, i.name, mine.kind == i.kind, described(mine.kind), described(i.kind), origin, theirs)
+                self.check_shared(name, i.name, mine.kind == i.kind, described(mine.kind, doc=False), described(i.kind, doc=False), origin, theirs)
             for p in theirs.params:
                 ours = own_params.setdefault(p.name, p)
                 same = ours == p
@@ -511,16 +511,16 @@ def _spelled(name: str) -> str:
 
 def _param_text(p: Param) -> str:
     default = "without default" if p.default is None else f"= {p.default}"
-    return f"{described(p.kind)} {default}"
+    return f"{described(p.kind, doc=False)} {default}"
 
 
-def described(kind: Kind) -> str:
+def described(kind: Kind, *, doc: bool = True) -> str:
     """A kind as it is declared, for messages."""
     option = f"({kind.of})" if kind.of and kind.name == "class" else ""
     axes = f"[{', '.join(n for _, n in kind.axes)}]" if kind.axes else ""
     interval = f" in {kind.interval}" if kind.interval else ""
-    doc = f", {KINDS[kind.name].doc}" if not kind.interval and kind.name in ("positive", "nonnegative", "unit", "prob", "logprob", "sign", "binary") else ""
-    return f"{kind.name}{option}{axes}{interval}{doc}"
+    more = f", {KINDS[kind.name].doc}" if doc and not kind.interval and kind.name not in ("real", "class", "simplex") else ""
+    return f"{kind.name}{option}{axes}{interval}{more}"
 
 
 def inside(value: Fraction | float, kind: Kind) -> bool:
