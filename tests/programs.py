@@ -249,6 +249,7 @@ class Writer:
         self.locals: list[str] = []
         self.definitions: list[str] = []
         self.count = 0
+        self.deciding = 0  # how many conditions the text here stands in
         self.inputs = {name: Array(name, axes, kind, indexed(name, kind, lambda name=name: self.data[name])) for name, (axes, kind, _) in INPUTS.items()}
 
     # -- choices
@@ -381,8 +382,10 @@ class Writer:
         if scope.outer and d >= 1:
             options += [(3, lambda: self.local(scope, d)), (2, lambda: self.local_function(scope, d)), (2, lambda: self.composed(scope, d))]
             options += [(3, lambda: self.vector(scope)), (2, lambda: self.shift(scope))]
-        weights = sum(w for w, _ in options)
-        at = self.below(weights)
+        return self.weighted(options)
+
+    def weighted(self, options: Sequence[tuple[int, Callable[[], Code]]]) -> Code:
+        at = self.below(sum(w for w, _ in options))
         for w, make in options:
             at -= w
             if at < 0:
@@ -528,6 +531,8 @@ class Writer:
 
     def stopped(self, scope: Scope, d: int) -> Code:
         e = self.real(scope, d)
+        if self.deciding:  # a frozen value beside a moving one would turn a condition at the smallest step
+            return e
         self.tags.append("stop")
         return Code(f"stop({e.text})", ATOM, e.run)
 
@@ -603,12 +608,10 @@ class Writer:
                 options += [(2, lambda: self.quantified(scope, d - 1)), (1, lambda: self.counted(scope, d - 1))]
             if scope.outer:
                 options.append((1, lambda: self.local_condition(scope, d - 1)))
-        at = self.below(sum(w for w, _ in options))
-        for w, make in options:
-            at -= w
-            if at < 0:
-                return make()
-        raise AssertionError
+        self.deciding += 1
+        made = self.weighted(options)
+        self.deciding -= 1
+        return made
 
     def compare(self, scope: Scope, d: int) -> Code:
         a, b = self.real(scope, min(d, 1)), self.real(scope, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -343,6 +344,14 @@ def test_the_callers_precision_is_left_alone() -> None:
     before = mp.prec
     value(call("log", add(ONE, call("exp", x))), x=-800.0)
     assert mp.prec == before
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    e = sub(add(ONE, call("exp", x)), ONE)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda v: value(e, x=-v), [5.0, 700.0] * 20))
+    assert len(set(found)) == 2
+    assert near(found[0], exactly(lambda: mp.exp(-5))) and near(found[1], exactly(lambda: mp.exp(-700)))
 
 
 def test_numbers_are_exact_or_those_of_a_dtype() -> None:
