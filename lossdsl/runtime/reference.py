@@ -226,7 +226,7 @@ def differences(program: Program, arrays: Arrays, params: Params | None = None, 
     """Central differences by every entry of an input or hyper-parameter: an array of the output's axes, then the input's.
 
     The step is ``h``, and ``h*|x|`` at an entry x between -1 and 1 other than 0. Every ``stop`` has the value that it has at the
-    point itself. A program with several outputs gives a dict by their names.
+    point itself. A program with several outputs gives a dict by their names. The precision rises to at most ``cap`` digits.
     """
     bound = bind(program, arrays, params or {}, dtype)
     if wrt not in bound.values:
@@ -304,10 +304,10 @@ def _quotients(moving: Evaluator, base: Evaluator, program: Program, line: Line,
 
 
 def _agree(ctx: Any, first: Quotient, second: Quotient) -> bool:
-    """Whether two quotients agree to 30 digits, or to 50 digits of what they are the difference of."""
+    """Whether two quotients agree to 30 digits, or to 50 digits of what they are the difference of; an infinity or NaN never does."""
     a, b = first.value, second.value
     if not (ctx.isfinite(a) and ctx.isfinite(b)):
-        return bool(a == b or (a != a and b != b))
+        return False
     return bool(abs(a - b) <= max(abs(b) * ctx.mpf(10) ** -_AGREE, second.of * ctx.mpf(10) ** -50))
 
 
