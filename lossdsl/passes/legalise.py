@@ -12,8 +12,31 @@ from lossdsl.errors import NotYet
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir import rows
 from lossdsl.ir.expr import (
-    INF, NAN, ONE, TRUE, ZERO, Expr, Index, Range, add, and_, call, cmp, conjuncts, div, mul, neg, num, open_red, postorder, pw, red,
-    replace_indices, rewrite, size, sub,
+    INF,
+    NAN,
+    ONE,
+    TRUE,
+    ZERO,
+    Expr,
+    Index,
+    Range,
+    add,
+    and_,
+    call,
+    cmp,
+    conjuncts,
+    div,
+    mul,
+    neg,
+    num,
+    open_red,
+    postorder,
+    pw,
+    red,
+    replace_indices,
+    rewrite,
+    size,
+    sub,
 )  # fmt: skip
 from lossdsl.ir.program import Program
 
