@@ -6,7 +6,24 @@ from dataclasses import replace
 
 from lossdsl.errors import LossError
 from lossdsl.ir.expr import (
-    HALF, ZERO, Expr, Index, add, and_, call, cmp, ix, mul, open_red, pow_, product, rebuild, red, ref, rewrite, size,
+    HALF,
+    ZERO,
+    Expr,
+    Index,
+    add,
+    and_,
+    call,
+    cmp,
+    ix,
+    mul,
+    open_red,
+    pow_,
+    product,
+    rebuild,
+    red,
+    ref,
+    rewrite,
+    size,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Program
 from lossdsl.kinds import Kind
