@@ -12,8 +12,34 @@ import pytest
 from lossdsl.codegen.numpy import NUMPY
 from lossdsl.codegen.printer import print_function, with_helpers
 from lossdsl.ir.expr import (
-    HALF, INF, NAN, ONE, PI, TWO, ZERO, Expr, Index, Range, add, and_, call, cmp, div, iverson, ix, mul, neg, not_, num, or_, pow_, pw, red, ref,
-    size, sub,
+    HALF,
+    INF,
+    NAN,
+    ONE,
+    PI,
+    TWO,
+    ZERO,
+    Expr,
+    Index,
+    Range,
+    add,
+    and_,
+    call,
+    cmp,
+    div,
+    iverson,
+    ix,
+    mul,
+    neg,
+    not_,
+    num,
+    or_,
+    pow_,
+    pw,
+    red,
+    ref,
+    size,
+    sub,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.kinds import Kind
@@ -22,7 +48,7 @@ from lossdsl.passes.legalise import legalise
 from lossdsl.schedule import schedule
 from tests.brute import Brute
 
-N, I, J, K, D, H, W = (  # noqa: E741
+N, I, J, K, D, H, W = (
     Index(a, t) for a, t in (("n", "n"), ("n", "i"), ("n", "j"), ("k", "k"), ("d", "d"), ("h", "h"), ("w", "w")))
 INPUTS = {
     "f": Input("f", Kind()),
