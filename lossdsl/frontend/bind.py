@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lossdsl.errors import Span
 from lossdsl.frontend import syntax
 from lossdsl.frontend.resolve import listed, near
 from lossdsl.frontend.steps import Steps
