@@ -44,7 +44,7 @@ def check_layout(source: Source, base: int, chunk: str) -> None:
 def _lines(chunk: str, place: int) -> list[int]:
     """Starts of the lines that say something, from a place on."""
     starts = [place if place == 0 or chunk[place - 1] == "\n" else chunk.find("\n", place) + 1]
-    while 0 < (following := chunk.find("\n", starts[-1]) + 1):
+    while (following := chunk.find("\n", starts[-1]) + 1) > 0:
         starts.append(following)
     return [s for s in starts if re.match(r"[^\S\n]*[^\s#]", chunk[s:s + 200])]
 
