@@ -360,6 +360,26 @@ def open_red(e: Expr) -> tuple[tuple[Index, ...], Expr, Expr]:
     return new, body, guard
 
 
+def instance(pattern: Expr, binders: Sequence[Index], e: Expr) -> tuple[Expr, ...] | None:
+    """The values of the binders at which the pattern is ``e``, if there are any and they are determined."""
+    found: dict[Index, Expr] = {}
+    stack, seen = [(pattern, e)], set()
+    while stack:
+        p, q = stack.pop()
+        if (p, q) in seen or p.free.isdisjoint(binders):
+            continue
+        seen.add((p, q))
+        if p.op == "ix":
+            found.setdefault(p.data, q)
+        elif p.op == q.op and p.data == q.data and len(p.args) == len(q.args):
+            stack += zip(p.args, q.args, strict=True)
+        else:
+            return None
+    if len(found) < len(binders) or replace_indices(pattern, found) is not e:
+        return None
+    return tuple(found[b] for b in binders)
+
+
 def rebuild(e: Expr, args: Sequence[Expr]) -> Expr:
     """The node with other arguments, through its constructor. Not for reductions whose inside was rewritten unopened."""
     match e.op:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import ceil, floor, inf
 
 from lossdsl.functions import FUNCTIONS
-from lossdsl.ir.expr import NAN, TRUE, Expr, Range, is_condition
+from lossdsl.ir.expr import NAN, TRUE, Expr, Range, instance, is_condition
 from lossdsl.ir.program import BATCH, Program
 from lossdsl.kinds import Bound, Interval, Kind
 
@@ -134,6 +134,9 @@ class Ranges:
             return Reach(NOTHING, nan=True)
         if e.op == "mul" and e.args[0] is e.args[1]:
             return _power(args[0], _point(Fraction(2)))
+        if e.op == "sub" and _is_share(*e.args):
+            out = _sub(*args)
+            return Reach(meet(out.interval, Interval(-inf, _ZERO, False, False)), out.nan)
         return _call(e.data, args) if e.op == "call" else _ARITHMETIC[e.op](*args)
 
     def _index(self, e: Expr) -> Reach:
@@ -169,6 +172,11 @@ class Ranges:
         if isinstance(axis, str):
             return not self.empty_axes or axis in self.occupied
         return self.memo[axis.lo].interval.high <= self.memo[axis.hi].interval.low and not self.memo[axis.hi].nan
+
+
+def _is_share(a: Expr, b: Expr) -> bool:
+    """Whether ``a`` is one of the terms of a logsumexp ``b``, so that ``exp(a - b)`` is at most 1."""
+    return b.op == "red" and b.data[0] == "logsumexp" and b.args[1] is TRUE and instance(b.args[0], b.data[1], a) is not None
 
 
 def _needs(e: Expr) -> tuple[Expr, ...]:
