@@ -323,6 +323,17 @@ def test_what_is_computed_alike_is_equal() -> None:
         assert result(div(ONE, sub(*f)), x=0.7, y=0.7).value == inf
 
 
+def test_a_number_that_may_be_the_end_of_a_domain_is_held_to_be_it() -> None:
+    alike = div(red("sum", [i], mul(at("x", i), at("x", i))), pow_(red("norm", [i], at("x", i)), TWO))
+    for factor, want in ((ONE, 0), (num("1.0000001"), nan), (num("0.9"), None)):
+        got = result(call("acos", mul(factor, alike)), x=[0.1, 0.7, 3.0])
+        assert got.converged and (near(got.value, exactly(lambda: mp.acos(mp.mpf(9) / 10))) if want is None else same(got.value, mpmath.mpf(want)))
+        assert (got.margin < 1e-15) == (want == 0)
+    with_noise = call("sqrt", sub(mul(div(x, num(3)), num(3)), x))
+    assert abs(result(with_noise, x=0.7).value) < 1e-15
+    assert mpmath.isnan(value(call("sqrt", sub(mul(div(x, num(3)), num(3)), mul(x, num("1.0000001")))), x=0.7))
+
+
 def test_the_cap_bounds_the_work_and_is_told() -> None:
     tiny = sub(add(ONE, call("exp", x)), ONE)  # exp(-3000) is below the cap's reach relative to 1
     got = result(tiny, x=-3000.0)

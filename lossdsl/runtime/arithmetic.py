@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mpmath.libmp import mpf_add, mpf_sub
 
 from lossdsl.functions import FUNCTIONS
-from lossdsl.runtime.primitives import HUGE, Functions, Mpf, Run, meaning_of
+from lossdsl.runtime.primitives import HUGE, Functions, Mpf, Run, ends, meaning_of, row_of
 
 
 class Bare:
@@ -220,6 +220,11 @@ class Measuring:
         if name == "pow":
             return self.powered(name, args)
         values, functions = [a.v for a in args], self.bare.functions
+        if ends(row_of(name)):
+            for a, end in zip(args, functions.ends(name, values), strict=True):
+                self.note(a, a.v - end)
+            if not functions.inside(name, values) and not self.surely_outside(name, args):
+                return self.through(lambda xs: functions(name, xs), args, functions(name, functions.held(name, values)), False)
         if meaning_of(name) is not None and functions.inside(name, values):
             closest = self.closest
             meant = self.run(name, args)
@@ -227,12 +232,17 @@ class Measuring:
         else:
             v = functions(name, values)
             exact = all(a.exact for a in args) and (not v or not any(values) or any(v == x or v == -x for x in values))
-            if v != v:
-                exact = any(self.sure(a, away) for a, away in zip(args, functions.beyond(name, values), strict=True))
+            exact = exact or (v != v and not any(x != x for x in values))
         out = self.through(lambda xs: functions(name, xs), args, v, exact)
         if name in JUMPING:
             self.watch_jumps(name, args, out)
         return out
+
+    def surely_outside(self, name: str, args: list[Measured]) -> bool:
+        """Whether an argument lies outside the function's domain by more than is unknown of it; a NaN does."""
+        values = [a.v for a in args]
+        held = self.bare.functions.held(name, values)
+        return any(a.v != a.v or self.sure(a, a.v - end) for a, end in zip(args, held, strict=True))
 
     def sure(self, a: Measured, distance: Mpf) -> bool:
         """Whether the distance of a number from something is more than what is unknown of it."""
@@ -289,6 +299,11 @@ class Measuring:
             self.closest = min(self.closest, distance - max(a.e, b.e))
         if a is not b and not (a.exact and b.exact):
             self.undecided |= distance < max(a.n, b.n) - self.ctx.prec + _SLACK
+
+    def note(self, a: Measured, distance: Mpf) -> None:
+        """Takes note of how close a number is to the end of a function's domain."""
+        if a.e > _NEVER and self.ctx.isfinite(distance):
+            self.closest = min(self.closest, log2(distance) - a.e)
 
     def watch_jumps(self, name: str, args: list[Measured], out: Measured) -> None:
         """Takes note of a function that jumps within a few roundings of its arguments."""

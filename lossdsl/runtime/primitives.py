@@ -72,6 +72,11 @@ def meaning_of(name: str) -> Expr | None:
     return meaning
 
 
+def ends(row: Row) -> bool:
+    """Whether the domain ends at a finite number."""
+    return any(not isinstance(x, float) for d in row.domain for x in (d.low, d.high))
+
+
 def slow(name: str) -> bool:
     """Whether thousands of digits of a function are out of reach."""
     return name in FUNCTIONS and any(f in FUNCTIONS[name].spell.get("mpmath", "") for f in _SLOW)
@@ -93,17 +98,19 @@ class Functions:
 
     def inside(self, name: str, args: Sequence[Mpf]) -> bool:
         """Whether all arguments are numbers of the function's domain."""
-        row = FUNCTIONS[name]
-        return all(x == x and contains(d, x) for x, d in zip(args, row.domain, strict=True)) and self.whole(row, args)
+        return all(x == x and contains(d, x) for x, d in self.domains(name, args)) and self.whole(FUNCTIONS[name], args)
 
-    def beyond(self, name: str, args: Sequence[Mpf]) -> list[Mpf]:
-        """How far each argument lies outside the domain; 0 inside."""
+    def ends(self, name: str, args: Sequence[Mpf]) -> list[Mpf]:
+        """The end of its domain that each argument is nearest to."""
+        return [min((end(d.low, x), end(d.high, x)), key=lambda e: abs(x - e)) for x, d in self.domains(name, args)]
+
+    def held(self, name: str, args: Sequence[Mpf]) -> list[Mpf]:
+        """The arguments, those outside their domain moved to its nearest end."""
+        return [x if x != x or contains(d, x) else near for (x, d), near in zip(self.domains(name, args), self.ends(name, args), strict=True)]
+
+    def domains(self, name: str, args: Sequence[Mpf]) -> list[tuple[Mpf, Interval]]:
         domain = FUNCTIONS[name].domain
-        out = []
-        for i, x in enumerate(args):
-            d = domain[min(i, len(domain) - 1)]
-            out.append(self.ctx.zero if x != x or contains(d, x) else min(abs(x - end(d.low, x)), abs(x - end(d.high, x))))
-        return out
+        return [(x, domain[min(i, len(domain) - 1)]) for i, x in enumerate(args)]
 
     def whole(self, row: Row, args: Sequence[Mpf]) -> bool:
         """Whether the arguments that must be whole are; their size is bounded, as the work grows with it."""
