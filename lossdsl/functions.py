@@ -237,7 +237,7 @@ _ROWS = (
         safe="log1p(piecewise(expm1(-abs(x))^2/(2*(1 + expm1(-abs(x)))) if abs(x) < 2, (1 + expm1(-abs(x)))^2 otherwise))"
              " + piecewise(0 if abs(x) < 2, abs(x) - log(2) otherwise)"),
     Row("bce_with_logits", ("s", "t"), "binary cross-entropy of the logit s with the target t", "softplus(s) - t*s",
-        ("(1 - t)*sigmoid(s) - t*sigmoid(-s)", "-s"), domain=(ALL, REAL),
+        ("sigmoid(s) - t", "-s"), domain=(ALL, REAL),
         spell={"mpmath": "(mp.log1p(mp.exp(-abs({s}))) + ((1 - {t} if {s} > 0 else {t})*abs({s}) if {t} != ({s} > 0) else 0))"},
         # the weight that stands against |s| is exactly 0 for a right answer, so the small rest keeps its digits
         safe="log1p(exp(-abs(s))) + piecewise(0 if t == (s > 0), piecewise(1 - t if s > 0, t otherwise)*abs(s) otherwise)"),
