@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import pytest
 
+from lossdsl import pipeline
+from lossdsl.frontend import library_names, load_library, load_text
 from lossdsl.ir import text
 from lossdsl.ir.expr import (
     INF,
@@ -40,6 +42,7 @@ from lossdsl.ir.expr import (
 from lossdsl.ir.latex import latex, symbol
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
+from lossdsl.passes.gradient import gradient, jacobian, tangent
 
 A, B, C = ref("a"), ref("b"), ref("c")
 K, J, N = Index("k", "k"), Index("k", "j"), Index("n", "n")
@@ -308,3 +311,79 @@ def test_latex_renders(e: Expr, spelled: str) -> None:
     if "cases" not in equation:
         mathtext = pytest.importorskip("matplotlib.mathtext")
         mathtext.MathTextParser("path").parse(f"${equation}$")
+
+
+# -- what is printed parses back ----------------------------------------------------------------------------------------
+
+FURTHER = [
+    "ce(s: logit[k], y: class(k, ignore = -100)) = logsumexp[k](s) - s[y]",
+    "ce(s: logit[n, k], y: class(k, ignore = -100)[n]) = mean[n](logsumexp[k](s) - s[y])",
+    "ce(s: logit[n, k], y: class(k, ignore = -1)[n]) = max[n | s[y] > 0](s[n, 0], default = 0)",
+    "flags(f: real[n], b: bool[n], g: bool) = sum[n | b](f) + g*sum[n](b*f) + count[n](not b)",
+    "weighted(f: real[n], w: nonnegative[n]) = mean[n](f^2, weight = w) + mean[n | f > 0](f, weight = w, default = 1)",
+    "every(f: real[n]; m: positive = 1) = piecewise(1 if all[n | f > 0](f < m), 0 if any[n](f == m), f[0] otherwise)",
+    "spread(f: real[n]) = var[n](f, ddof = 1) + std[n | f > 0](f) + sum[n](rank[n](f)*f)",
+    "chained(f: real, y: real; lo: real = 0, hi: real = 1) = (lo < f <= hi)*log(y)*f + max(f, y, lo) - (f < y)\n  require lo < hi",
+    "tables(s: real[i, k], R: binary[i, j in i]; w: real[k]) = sum[i, j | i != j](R*(s[i, 0] - s[j, 0])) + sum[i, k](w*softmax[k](s))",
+    "histogram(x: real[n]; bins: integer = 3) = sum[b in 0..bins](abs(sum[n](exp(-(x - b)^2)) - 1))",
+    "binned(x: real[n]; bins: integer = 3) = sum[b in 0..bins](exp(q[b])*q[b] + sin(q[b])) where q[b] = sum[n](exp(-(x - b)^2/2))",
+    "moved(x: real[n], z: real[n, m in n]) = sum[m](z[0, m]) + sum[i in n | i > 0](x[i - 1]*x[i]) + argmax[n](x)*x[argmin[n](x)]",
+    'said(f: real) = f^2\n  source "A, B (1900)"\n  note "x > 0, say"\n  survey 4.2.7 (14): L-CONT, DIFF\n  claim CONVEX(f) if 1 > 0\n  oracle torch.nn.functional.mse_loss(f, 0*f, reduction="none")',
+    '"""A doc of\n  two lines, with "quotes" ."""\ndocumented(f: real; d: real in [0, inf) = 1/3, e: real in (-inf, 1/7]) = d*f + e',
+    "distance(u: real[d], v: real[d]; D = cosine) = D(u, v) + sqdist(u, v) + dot(u, v) + sum[d](normalize[d](u)*v)",
+    "table[i, k](s: real[i, k]) = softmax[k](s) - mean[i](s)",
+    "greek(f; δ: positive = 1, ε: real = 1e-12) = δ*f + ε",
+]  # fmt: skip
+
+
+def texts() -> list[str]:
+    from test_language import ALL
+
+    return [*(case.text for case in ALL), *FURTHER]
+
+
+def parses_back(p: Program) -> None:
+    """Each output, read again from the text, is the same node over the same inputs, and everything else that was said is said again."""
+    printed = text.program(p)
+    again = load_text(printed)
+    for output in p.outputs:
+        q = again[output.name]
+        assert q.value is output.expr, f"{printed}\n{q.value}\n{output.expr}"
+        assert q.outputs[0].indices == output.indices
+        assert (q.inputs, q.params, q.functions) == (p.inputs, p.params, p.functions)
+        assert (q.doc, q.notes, q.batch, q.requires) == (p.doc, p.notes, p.batch, p.requires)
+        assert q.wrt == tuple(name for name in p.wrt if name in {i.name for i in p.inputs})
+
+
+def numbers(p: Program) -> list[str]:
+    return [i.name for i in p.inputs if i.kind.role == "number"]
+
+
+def derivatives(p: Program) -> list[Program]:
+    """Gradient, Hessian and a derivative along a vector, as the rules give them."""
+    wrt = numbers(p)
+    if not wrt or p.outputs[0].indices:
+        return []
+    first = gradient(p, wrt[:1])
+    return [gradient(p, wrt), jacobian(first, wrt[0]), tangent(first, {wrt[0]: f"v_{wrt[0]}"})]
+
+
+@pytest.mark.parametrize("source", texts())
+def test_round_trip(source: str) -> None:
+    for p in load_text(source).values():
+        for q in (p, *derivatives(p)):
+            parses_back(q)
+            assert latex(q)
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_round_trip_of_the_library(name: str) -> None:
+    p = load_library(name)
+    for q in (p, *derivatives(p), gradient(p, [x.name for x in p.params if x.kind.role == "number"] or numbers(p)), pipeline.derived(p, p.wrt)):
+        parses_back(q)
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_printing_again_changes_nothing(name: str) -> None:
+    printed = text.program(load_library(name))
+    assert text.program(load_text(printed)[name]) == printed

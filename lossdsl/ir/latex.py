@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, branches
-from lossdsl.ir.present import Local, Names, Scope, Step, comparisons, local_names, reserved, run, share, sugar
+from lossdsl.ir.present import Local, Names, Scope, Step, comparisons, reserved, run, share, sugar
 from lossdsl.ir.program import Output, Program
 from lossdsl.ir.text import number
 
@@ -84,7 +84,7 @@ class _Writer:
     """Writes the expressions of one equation; the steps run on an explicit stack (see ``present.run``)."""
 
     def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope) -> None:
-        self.names, self.shared = names, share(roots, local_names(scope))
+        self.names, self.shared = names, share(roots, scope)
         self.scope = scope.reserving(x.name for x in self.shared.locals)
 
     def text(self, e: Expr, scope: Scope) -> str:
@@ -233,7 +233,8 @@ class _Writer:
         if body.op == "call" and body.data == "weight":
             over += f"; {(yield body.args[1], scope)}"
             body = body.args[0]
-        return rf"{_operator(op)}_{{{over}}}{_fenced((yield body, scope))}", ATOM
+        parts = body.args if body.op == "call" and body.data == "pair" else (body,)
+        return rf"{_operator(op)}_{{{over}}}{_fenced(', '.join((yield from self._each(parts, scope))))}", ATOM
 
 
 def _leaf(e: Expr, scope: Scope) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """Prepares expressions for printing: recovers sugar, finds shared parts, names indices; ``text`` and ``latex`` print the result.
 
-Sugar is written with nodes that no pass sees: reductions ``mean count all softmax log_softmax``, and calls whose names are no
+Sugar is written with nodes that no pass sees: reductions ``mean count all softmax log_softmax cosine``, and calls whose names are no
 names of the language:
 
 ================  ==============================  ====================================
@@ -9,6 +9,7 @@ call              arguments                       what it prints as
 ``[]``            reduction, index values         ``softmax[k](s)[j]``
 ``default``       reduction, value if empty       ``max[k | g](s, default = d)``
 ``weight``        body, weight (inside a mean)    ``mean[n](x, weight = w)``
+``pair``          two vectors (inside a cosine)   ``cosine[d](a, b)``
 ``chain < <=``    three numbers or more           ``a < b <= c``
 ================  ==============================  ====================================
 
@@ -36,6 +37,7 @@ from lossdsl.ir.expr import (
     call,
     cmp,
     conjuncts,
+    is_condition,
     ix,
     neg,
     open_red,
@@ -87,7 +89,7 @@ def _sugared(e: Expr) -> Expr:
         case "call" if e.data in ("max", "min") and e.args[0].op == "call" and e.args[0].data == e.data:
             return call(e.data, *e.args[0].args, *e.args[1:])
         case "div":
-            return _mean(e) or e
+            return _mean(e) or _cosine(e) or e
         case "red" if e.data[0] == "sum" and e.args[0] is ONE and e.args[1] is not TRUE:
             return red("count", e.data[1], ONE, e.args[1])
         case "not":
@@ -185,6 +187,17 @@ def _mean(e: Expr) -> Expr | None:
     if body.op == "mul" and body.args[0] is weight and literals and literals[-1] is cmp("!=", weight, ZERO):
         return red("mean", binders, call("weight", body.args[1], weight), and_(*literals[:-1]))
     return None
+
+
+def _cosine(e: Expr) -> Expr | None:
+    """``sum[d](a*b)/(norm[d](a)*norm[d](b))`` along one named axis."""
+    dot, lengths = e.args
+    if dot.op != "red" or dot.data[0] != "sum" or len(dot.data[1]) != 1 or dot.args[0].op != "mul" or dot.args[1] is not TRUE:
+        return None
+    binders, a, b = dot.data[1], *dot.args[0].args
+    if isinstance(binders[0].axis, Range) or lengths.op != "mul" or lengths.args != (red("norm", binders, a), red("norm", binders, b)):
+        return None
+    return red("cosine", binders, call("pair", a, b))
 
 
 def _all(e: Expr) -> Expr | None:
@@ -307,13 +320,20 @@ def _worth(uses: int, weight: int) -> bool:
     return uses > 1 and (uses - 1)*(weight - 2) >= 8
 
 
-def local_names(scope: Scope) -> Iterator[str]:
-    """t1, t2, .. as far as they are not taken."""
-    return (name for name in (f"t{n}" for n in count(1)) if name not in scope.taken)
+def states(e: Expr) -> bool:
+    """Whether an expression is a condition, in sugar too."""
+    return is_condition(e) or bool(comparisons(e)) or (e.op == "red" and e.data[0] == "all")
 
 
-def share(roots: Sequence[Expr], names: Iterable[str]) -> Shared:
-    """What is used more than once and is large enough for a name of its own; ``names`` are used in turn."""
+def _local_names(nodes: Iterable[Expr], taken: frozenset[str]) -> Iterator[str]:
+    """c1, c2, .. for conditions and t1, t2, .. for other terms, as far as they are not taken."""
+    supply = {word: map(f"{word}{{}}".format, count(1)) for word in "ct"}
+    for e in nodes:
+        yield next(name for name in supply["c" if states(e) else "t"] if name not in taken)
+
+
+def share(roots: Sequence[Expr], scope: Scope) -> Shared:
+    """What is used more than once and is large enough for a name of its own."""
     nodes = list(postorder(roots))
     first = _classes(nodes)
     leaders = [e for e in nodes if first[e] is e]
@@ -326,8 +346,8 @@ def share(roots: Sequence[Expr], names: Iterable[str]) -> Shared:
         weight[e] = _weight(e, [weight[first[a]] if first[a] not in chosen else 1 + len(a.free) for a in e.args])
         if _worth(uses[e], weight[e]) and _nameable(e):
             chosen[e] = None
-    supply = iter(names)
-    made = {e: Local(next(supply), free_in_order(e), e) for e in chosen}
+    names = _local_names(chosen, scope.taken)
+    made = {e: Local(name, free_in_order(e), e) for e, name in zip(chosen, names, strict=True)}
     places = {e: (made[first[e]], free_in_order(e)) for e in nodes if first[e] in made}
     return Shared(tuple(made.values()), places)
 
@@ -344,8 +364,8 @@ def _weight(e: Expr, parts: Sequence[int]) -> int:
 
 
 def _nameable(e: Expr) -> bool:
-    """A mean's weighted body is no expression by itself, and a number read from a condition stays visible as one."""
-    if e.op == "call" and e.data == "weight":
+    """What a mean weighs or a cosine compares is no expression by itself, and a number read from a condition stays visible as one."""
+    if e.op == "call" and e.data in ("weight", "pair"):
         return False
     return e.op != "iverson" and not (e.op == "red" and e.data[0] in ("softmax", "log_softmax"))
 

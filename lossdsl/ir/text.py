@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lossdsl.ir.expr import MINUS_ONE, NAN, ONE, TRUE, ZERO, Expr, Index, Range, and_, cmp, conjuncts, ix, num, ref, references
-from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, local_names, reserved, run, share, sugar
+from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, reserved, run, share, sugar
 from lossdsl.ir.program import Note, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
 
@@ -21,8 +21,13 @@ OR, AND, NOT, COMPARE, SUM, PRODUCT, MINUS, POWER, ATOM = range(9)
 _BINARY = {"add": ("+", SUM), "sub": ("-", SUM), "and": ("and", AND), "or": ("or", OR)}
 _NEVER = "1 == 0"
 QUOTE = '"'
-# After a comma or before an operator; never before ``name =``, which would read as a new local.
-_BREAK = re.compile(r"(?:(?<=,) (?!\w+(?:\[[^]]*\])? =)| (?=[+-] |and |or ))")
+# Lines end after commas and before operators; never before ``name =``, which would read as a new local.
+_LOOSENESS = ("comma", "or", "and", "compare", "sum", "product")
+_LAST = 10_000
+_TOKEN = re.compile(
+    r"(?P<open>[(\[])|(?P<close>[)\]])|(?P<comma>[,;] (?!\w+(?:\[[^]]*\])? =))|(?P<or> or )|(?P<and> and )"
+    r"|(?P<compare> (?:[<>]=?|[!=]=) )|(?P<sum> [+-] )|(?P<product>[*/])"
+)
 
 
 def expression(e: Expr) -> str:
@@ -149,31 +154,44 @@ def _note(note: Note) -> str:
 
 
 def wrapped(text: str, width: int, first: str, later: str) -> list[str]:
-    """The text in lines of at most ``width`` where it can be broken; each break lies in as few brackets as possible."""
+    """The text in lines of at most ``width`` where it can be broken, in as few brackets and at as loose an operator as possible."""
+    breaks = _breaks(text)
     lines: list[str] = []
-    indent = first
-    while len(indent) + len(text) > width:
-        at = _break(text, width - len(indent))
-        if at is None:
+    start, indent = 0, first
+    while len(indent) + len(text) - start > width:
+        room = start + width - len(indent)
+        fitting = [b for b in breaks if start + (width - len(indent))//3 < b[1] <= room] or [b for b in breaks if start < b[1] <= room]
+        at = min(fitting, default=(0, next((at for _, at in breaks if at > start), 0)), key=lambda b: (b[0], -b[1]))[1]
+        if at == 0:
             break
-        lines.append(indent + text[:at].rstrip())
-        text, indent = text[at:].lstrip(), later
-    return [*lines, indent + text]
+        lines.append(indent + text[start:at].rstrip())
+        start, indent = at + (text[at] == " "), later
+    return [*lines, indent + text[start:]]
 
 
-def _break(text: str, room: int) -> int | None:
-    """The last place of least depth that leaves at most ``room`` characters before it, else the first place there is."""
-    best: tuple[int, int] | None = None
-    depth = 0
-    for at, c in enumerate(text):
-        depth += (c in "([") - (c in ")]")
-        if c != " " or not _BREAK.match(text, at):
-            continue
-        if at > room:
-            return best[1] if best else at
-        if at > room//3 and (best is None or depth <= best[0]):
-            best = depth, at
-    return best[1] if best else None
+def _breaks(text: str) -> list[tuple[int, int]]:
+    """Where a line may end, each place with its cost, by place: the brackets round it, then how tightly its operator binds there."""
+    found: list[tuple[int, int]] = []
+    groups: list[tuple[str, list[tuple[str, int]]]] = [("", [])]
+    for token in _TOKEN.finditer(text):
+        kind = str(token.lastgroup)
+        if kind == "open":
+            groups.append((token[0], []))
+        elif kind == "close":
+            found += _costs(*groups.pop(), len(groups))
+        else:
+            groups[-1][1].append((kind, token.start() + (kind == "comma")))
+    found += _costs(*groups.pop(), 0)
+    return sorted(found, key=lambda b: b[1])
+
+
+def _costs(bracket: str, group: Sequence[tuple[str, int]], depth: int) -> list[tuple[int, int]]:
+    """The breaks of one pair of brackets; a product, and what stands in square brackets, is broken only where nothing else helps."""
+    levels = sorted({_LOOSENESS.index(kind) for kind, _ in group})
+    return [
+        (depth*len(_LOOSENESS) + levels.index(_LOOSENESS.index(kind)) + _LAST*(kind == "product") + _LAST*(bracket == "["), at)
+        for kind, at in group if kind != "compare"
+    ]  # fmt: skip
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -291,7 +309,7 @@ class _Writer:
     """Writes the expressions of one definition."""
 
     def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope) -> None:
-        self.names, self.shared = names, share(roots, local_names(scope))
+        self.names, self.shared = names, share(roots, scope)
         self.scope = scope.reserving(x.name for x in self.shared.locals)
         self.heads = {x: names.choose(x.indices, [x.body], self.scope) for x in self.shared.locals}
 
@@ -337,7 +355,7 @@ class _Writer:
             case "not":
                 return f"not {(yield e.args[0], scope, ATOM)}", NOT
             case "iverson":
-                return f"({(yield e.args[0], scope)})", ATOM
+                return (yield from self._counted(e.args[0], scope)), ATOM
             case "pw":
                 return (yield from self._piecewise(e, scope, chain))
             case "red":
@@ -392,10 +410,16 @@ class _Writer:
     def _where(self, e: Expr, scope: Scope) -> Plain:
         """``(condition)*value``: in a product, a condition guards the other factors."""
         value, condition, _ = e.args
-        guard = yield condition, scope
+        guard = yield from self._counted(condition, scope)
         if value.op == "div" and value.args[0] is ONE and value not in self.shared.places:
-            return f"({guard})/{(yield value.args[1], scope, MINUS, True)}", PRODUCT
-        return f"({guard})*{(yield value, scope, PRODUCT, True, FACTOR)}", PRODUCT
+            return f"{guard}/{(yield value.args[1], scope, MINUS, True)}", PRODUCT
+        return f"{guard}*{(yield value, scope, PRODUCT, True, FACTOR)}", PRODUCT
+
+    def _counted(self, condition: Expr, scope: Scope) -> Step:
+        """A condition that counts as a number: a name as it is, anything else in parentheses."""
+        text = yield condition, scope
+        named = condition in self.shared.places or (condition.op == "cmp" and self._flag(condition) is not None)
+        return text if named else f"({text})"
 
     def _call(self, e: Expr, scope: Scope, chain: int) -> Plain:
         if e.data == "[]":
@@ -443,10 +467,11 @@ class _Writer:
         return f"{local.name}[{', '.join(names)}]"
 
     def _reading(self, e: Expr, scope: Scope) -> Step:
-        """``softmax[k](s)`` at its own index, ``softmax[k](s)[j]`` at another."""
+        """``softmax[k](s)`` at its own index, ``softmax[k](s)[j]`` at another; two indices over one axis are always written."""
         text, names = yield from self._reduction(e.args[0], scope)
-        own = [name in self.names.own(b.axis) for b, name in zip(e.args[0].data[1], names, strict=True)]
-        if all(is_own and v.op == "ix" and scope.name(v.data) == name for is_own, v, name in zip(own, e.args[1:], names, strict=True)):
+        binders = e.args[0].data[1]
+        own = [name in self.names.own(b.axis) for b, name in zip(binders, names, strict=True)]
+        if len({b.axis for b in binders}) == len(binders) and all(is_own and v.op == "ix" and scope.name(v.data) == name for is_own, v, name in zip(own, e.args[1:], names, strict=True)):
             return text
         values = yield from self._each(e.args[1:], scope)
         return f"{text}[{', '.join(values)}]"
@@ -483,5 +508,6 @@ class _Writer:
         if body.op == "call" and body.data == "weight":
             options.append(f"weight = {(yield body.args[1], inner)}")
             body = body.args[0]
-        text = ", ".join([(yield body, inner), *options])
+        parts = body.args if body.op == "call" and body.data == "pair" else (body,)
+        text = ", ".join([*(yield from self._each(parts, inner)), *options])
         return f"{op}[{bracket}]({text})", [name for _, name in pairs]
