@@ -10,6 +10,7 @@ other parts are known and looked up, so nothing is ever tried twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -109,6 +110,9 @@ class Rule:
     others: tuple[Term | Factor, ...] = ()
 
 
+_PARTS = re.compile(r"(.*?)(?: if (\w+\(\w\)(?:, \w+\(\w\))*))?")  # a right side may hold an "if" of its own
+
+
 @cache
 def rules(texts: str) -> tuple[Rule, ...]:
     """The rules of a table."""
@@ -116,7 +120,7 @@ def rules(texts: str) -> tuple[Rule, ...]:
 
 
 def _rule(text: str) -> Rule:
-    equation, _, where = text.partition(" if ")
+    equation, where = _PARTS.fullmatch(text).groups("")  # type: ignore[union-attr]
     left, right = (read(side, _LETTERS) for side in equation.split(" -> "))
     conditions = tuple((name, letter) for name, letter in (c.strip(" )").split("(") for c in where.split(",") if c))
     parts: Sequence[Term | Factor] = [Factor(left, 1)]
