@@ -246,7 +246,7 @@ class Measuring:
 
     def sure(self, a: Measured, distance: Mpf) -> bool:
         """Whether the distance of a number from something is more than what is unknown of it."""
-        return bool(distance) and (a.exact or a.n == _NEVER or log2(distance) > a.n - self.ctx.prec + _SLACK)
+        return bool(distance) and (a.exact or a.n == _NEVER or log2(distance) - a.n > _SLACK - self.ctx.prec)
 
     def through(self, f: Callable[[list[Mpf]], Mpf], args: list[Measured], v: Mpf, exact: bool) -> Measured:
         """The result ``v`` of f, with what it inherits from its arguments."""
@@ -298,7 +298,7 @@ class Measuring:
         if max(a.e, b.e) > _NEVER:
             self.closest = min(self.closest, distance - max(a.e, b.e))
         if a is not b and not (a.exact and b.exact):
-            self.undecided |= distance < max(a.n, b.n) - self.ctx.prec + _SLACK
+            self.undecided |= distance - max(a.n, b.n) < _SLACK - self.ctx.prec
 
     def note(self, a: Measured, distance: Mpf) -> None:
         """Takes note of how close a number is to the end of a function's domain."""

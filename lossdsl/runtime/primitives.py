@@ -106,7 +106,8 @@ class Functions:
 
     def held(self, name: str, args: Sequence[Mpf]) -> list[Mpf]:
         """The arguments, those outside their domain moved to its nearest end."""
-        return [x if x != x or contains(d, x) else near for (x, d), near in zip(self.domains(name, args), self.ends(name, args), strict=True)]
+        nearest = zip(self.domains(name, args), self.ends(name, args), strict=True)
+        return [x if x != x or contains(d, x) else near for (x, d), near in nearest]
 
     def domains(self, name: str, args: Sequence[Mpf]) -> list[tuple[Mpf, Interval]]:
         domain = FUNCTIONS[name].domain
