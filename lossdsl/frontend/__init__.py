@@ -1,5 +1,6 @@
 """From text to programs: parse, resolve, lower."""
 
-from lossdsl.frontend.library import library_names, load_library, load_path, load_text
+from lossdsl.frontend.library import library_names, load_library, load_path, load_text, load_text_with_warnings
+from lossdsl.frontend.remarks import Remark
 
-__all__ = ["library_names", "load_library", "load_path", "load_text"]
+__all__ = ["Remark", "library_names", "load_library", "load_path", "load_text", "load_text_with_warnings"]

@@ -110,7 +110,8 @@ def _binder(lowering: Lowering, item: syntax.Binder, waiting: list[syntax.Name],
         lowering.check_new(name.id, name.span, inner)
         index = fresh(domain)
         axis = item.axis.id if isinstance(domain, str) and isinstance(item.axis, syntax.Name) else None
-        inner.names[name.id] = IndexName(name.id, ix(index), axis, name.span, ranges=axis is None)
+        inner.names[name.id] = made = IndexName(name.id, ix(index), axis, name.span, ranges=axis is None)
+        lowering.indices.append((made, "a bracket"))
         bounds.append(Bound(name.id, axis, domain if isinstance(domain, str) else None, index))
 
 

@@ -15,6 +15,7 @@ from lossdsl.frontend import syntax
 from lossdsl.frontend.files import data_path
 from lossdsl.frontend.lower import Compiled, lower
 from lossdsl.frontend.parse import MAX_SIZE, clean, parse
+from lossdsl.frontend.remarks import Remark
 from lossdsl.frontend.resolve import Blame, Signature, listed, resolve
 from lossdsl.frontend.steps import Steps, run
 from lossdsl.ir.program import Program
@@ -198,6 +199,15 @@ def load_text(text: str, origin: str = "<text>", functions: Mapping[str, str] | 
     """
     with _lock:
         return _programs(File(text, origin), functions or {})
+
+
+def load_text_with_warnings(text: str, origin: str = "<text>", folders: Sequence[Path] = ()) -> tuple[dict[str, Program], list[Remark]]:
+    """The programs of a text, and what is legal and suspicious in it."""
+    with _lock:
+        file = File(text, origin, folders)
+        programs = _programs(file, {})
+        remarks = [r for e in file.entries.values() for r in run(e.lowered({})).remarks]
+        return programs, sorted(remarks, key=lambda r: r.span.start)
 
 
 def load_path(path: str | os.PathLike[str], functions: Mapping[str, str] | None = None) -> dict[str, Program]:

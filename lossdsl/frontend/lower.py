@@ -16,6 +16,8 @@ from lossdsl.frontend import syntax
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.fit import misfit
 from lossdsl.frontend.instantiate import instantiate
+from lossdsl.frontend.bounds import escapes
+from lossdsl.frontend.remarks import Remark
 from lossdsl.frontend.resolve import CONSTANTS, STANDING, Blame, Find, FunctionParam, Loss, Signature, grouped, in_reach, inside, listed, near
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import (
@@ -44,6 +46,7 @@ from lossdsl.frontend.vectors import VECTORS, Vector
 from lossdsl.functions import FUNCTIONS
 from lossdsl.functions import find as find_row
 from lossdsl.ir.expr import (
+    FALSE,
     INF,
     NAN,
     ONE,
@@ -91,17 +94,18 @@ class Compiled:
     signature: Signature
     array: Array
     program: Program
+    remarks: tuple[Remark, ...] = ()
 
 
 class LocalName:
     """A local and, once it has been looked at, its value."""
 
-    __slots__ = ("array", "busy", "local", "used")
+    __slots__ = ("array", "busy", "local", "read", "used")
 
     def __init__(self, local: syntax.Local) -> None:
         self.local = local
         self.array: Array | None = None
-        self.busy = self.used = False
+        self.busy = self.used = self.read = False
 
 
 def lower(definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]) -> Steps[Compiled]:
@@ -123,6 +127,9 @@ class Lowering:
         self.targets = self.function_targets(functions)
         self.top = Scope({}, {a: own(root, a) for a, root in self.axes.items()}, {a: own(root, a) for a, root in self.axes.items()}, {})
         self.most = live() + MAX_NODES
+        self.remarks: dict[tuple[str, Span], Remark] = {}
+        self.indices: list[tuple[IndexName, str]] = []
+        self.readings: dict[str, Span] = {}
         self.ignoring = [i for i in signature.inputs if i.kind.ignore is not None]
 
     # -- the definition
@@ -147,7 +154,8 @@ class Lowering:
             d.name, s.inputs, s.params, (Output(d.name, outputs, term.number),), s.wrt, s.batch, tuple(requires), d.doc, s.notes,
             tuple((p.name, self.target_name(p)) for p in s.functions),
         )  # fmt: skip
-        return Compiled(s, Array(term, self.final(slots)), program)
+        self.look_back(program)
+        return Compiled(s, Array(term, self.final(slots)), program, tuple(self.remarks.values()))
 
     def output_slots(self, new: Sequence[Slot]) -> list[Slot]:
         """The slots of an array definition in the order of its head; an axis in the head stays free, so that arrays compose whole."""
@@ -186,6 +194,9 @@ class Lowering:
         wrong = sorted(references([term.expr]) - params)
         if wrong:
             self.fail(f"'{wrong[0]}' is an input", node.span, "require states conditions on hyper-parameters: require lo < hi")
+        defaults = {p.name: ((), _default(p)) for p in self.signature.params if p.default is not None}
+        if defaults and instantiate([term.expr], defaults, {}, {})[term.expr] is FALSE:
+            self.fail("the defaults do not meet the condition", node.span, "choose defaults that do, or leave one out")
         return term.expr
 
     def unused(self, name: LocalName) -> Steps[None]:
@@ -227,6 +238,34 @@ class Lowering:
         """Names stand for expressions, and what they stand for may double with each of them."""
         if live() > self.most or len(self.applied) > MAX_NODES // 10:
             self.fail(f"the definition grows beyond {MAX_NODES:,} nodes when its names are written out", span, "let each local use the ones before it fewer times")
+
+    # -- warnings
+
+    def remark(self, name: str, message: str, span: Span, hint: str) -> None:
+        place = Span(self.blame.base + span.start, self.blame.base + span.end)
+        self.remarks.setdefault((name, place), Remark(name, message, hint, place, self.blame.source))
+
+    def look_back(self, program: Program) -> None:
+        """What the whole of a definition shows: names that nothing uses, indices that may leave their axes."""
+        for index, where in self.indices:
+            if not index.used:
+                self.remark("unused-index", f"nothing uses the index '{index.name}' of {where}", index.span, "leave it out, or use it")
+        for name in (*self.names.values(), *self.functions.values()):
+            if isinstance(name, LocalName) and not name.read:
+                self.remark("unused-local", f"nothing uses the local '{name.local.name}'", name.local.span, "leave it out, or use it")
+        used = references((*program.roots, *program.requires)) | {i.name for i in self.ignoring}
+        d = self.definition
+        for p in (*d.inputs, *(d.hypers or ())):
+            if p.name not in used and p.name not in self.targets and not self.names_axis(p):
+                self.remark("unused-parameter", f"the equation does not use '{p.name}'", p.span, "leave it out, or use it")
+        for escape in escapes(program.roots, (*program.inputs, *program.params)):
+            span = self.readings.get(escape.name, d.body.span)
+            hint = f"guard it: sum[{escape.axis} | {escape.axis} + 1 < size({escape.axis})](..); outside it is NaN"
+            self.remark("index-leaves-axis", f"an index of '{escape.name}' may leave the axis '{escape.axis}'", span, hint)
+
+    def names_axis(self, p: syntax.Parameter) -> bool:
+        """Whether a parameter is of use by the axes that it declares alone, as in a loss whose value is a size."""
+        return isinstance(p.kind, syntax.Kind) and bool(p.kind.axes)
 
     # -- functions as hyper-parameters
 
@@ -322,6 +361,8 @@ class Lowering:
             case "^":
                 return value(pow_(a.number, b.number), INTEGER if a.sort.integer and b.sort.integer and _natural(b) else NUMBER)
         sort = whole(a, b)
+        if node.op == "-" and b.sort.role == "condition" and a.literal == 1:
+            self.remark("one-minus-condition", "1 - a condition counts where it does not hold", node.span, f"write not {_grouped(self.text(node.right))} where a condition is meant")
         out = value((add if node.op == "+" else sub)(a.number, b.number), sort)
         index = a.index or b.index
         return replace(out, index=index) if index and sort.role == "index" else out
@@ -374,6 +415,7 @@ class Lowering:
 
     def array_of(self, found: Array | LocalName | Loss) -> Steps[Array]:
         if isinstance(found, LocalName):
+            found.read = True
             return (yield self.local(found))
         if isinstance(found, Array):
             return found
@@ -522,7 +564,8 @@ class Lowering:
                 continue
             self.check_new(head.name, head.span, inner)
             index = fresh(self.axes[axis.id] if axis else "?")
-            inner.names[head.name] = IndexName(head.name, ix(index), axis.id if axis else None, head.span)
+            inner.names[head.name] = made = IndexName(head.name, ix(index), axis.id if axis else None, head.span)
+            self.indices.append((made, f"the head of '{name}'"))
             slots.append(Slot(head.name, axis.id if axis else None, index))
         return inner, slots
 
@@ -620,6 +663,8 @@ class Lowering:
                 self.fail(f"the axis '{keyword.name}' of '{name}' is indexed twice", keyword.span, "give each axis one index")
             mapping[slot.index] = self.placed(term, slot, keyword.value, name)
         self.by_place(array, by_place, mapping, node, name)
+        if any(e.op != "ix" for e in mapping.values()):
+            self.readings.setdefault(name, node.span)
         rest = self.closed(Array(array.term, tuple(s for s in array.slots or () if s.index not in mapping)), scope.without(mapping))
         out = rest.term.at(mapping)
         self.check_work(node.span)
@@ -627,9 +672,12 @@ class Lowering:
 
     def slot_named(self, array: Array, keyword: syntax.Keyword, name: str) -> Slot:
         known = [*(array.slots or ()), *(Slot(str(i.tag), str(i.tag), i) for i in _ordered(array.term.expr.free, self.axes))]
-        for slot in known:
-            if keyword.name in (slot.name, slot.axis):
-                return slot
+        found = [s for s in known if s.name == keyword.name] or list({s.index: s for s in known if s.axis == keyword.name}.values())
+        if len(found) == 1 or found and found[0].name == keyword.name:
+            return found[0]
+        if found:
+            hint = f"name the index: {name}[{found[0].name} = ..]"
+            self.fail(f"'{name}' has {_count(len(found), 'index', 'indices')} over the axis '{keyword.name}'", keyword.span, hint)
         axes = list(dict.fromkeys(s.name for s in known))
         hint = near(keyword.name, axes, f"its axes are {listed(axes)}" if axes else "it has no axes")
         self.fail(f"'{name}' has no axis '{keyword.name}'", keyword.span, hint)
@@ -777,6 +825,9 @@ class Lowering:
         for text, x, arg in zip(row.args, args, node.args, strict=False):
             if text in row.integer and not x.sort.integer:
                 self.fail(f"the argument '{text}' of '{name}' is no whole number", arg.span, "give a whole number or an integer hyper-parameter")
+        if row.name in LOGARITHMS and args[0].sort.kind == "unit" and args[0].sort.role == "number":
+            hint = "declare it as prob if it is never 0, or clip it: log(clip(p, 1e-12, 1))"
+            self.remark("log-of-unit", f"'{self.text(node.args[0])}' may be 0, where the logarithm is -inf", node.args[0].span, hint)
         return _elementary(row.name, args, sort_of_range(row.range))
 
     def unknown_function(self, node: syntax.Call, name: str, scope: Scope) -> NoReturn:
@@ -837,7 +888,7 @@ class Lowering:
         args = []
         for x in node.args:
             args.append((yield self.array(x, marked)))
-        name.used = True
+        name.used = name.read = True
         array: Array = yield self.apply(name, tuple(args), node)
         array = self.closed(array, scope)
         return Array(array.term.at(marks), array.slots) if marks else array
@@ -923,7 +974,7 @@ class Lowering:
             args, bound, marks = yield self.bracketed_arguments(name, axes, declared, nodes, bracket, scope)
         else:
             args, bound, marks = yield self.plain_arguments(name, declared, nodes, node, scope)
-        roots = {root: bound[a].axis for a, root in axes.items() if a in bound}
+        roots = self.bound_roots(name, axes, bound, node)
         values: dict[str, tuple[tuple[Index, ...], Expr]] = {}
         for what, (formals, term), arg in zip(declared, args, nodes, strict=True):
             self.check_fit(term, what, roots, arg, name)
@@ -940,6 +991,20 @@ class Lowering:
         if slots:
             return self.closed(Array(term, slots), scope)
         return self.closed(self.computed(term), scope)
+
+    def bound_roots(self, name: str, axes: Mapping[str, str], bound: Mapping[str, Index], node: syntax.Call) -> dict[str, Any]:
+        """Which axis of the arguments each axis of a loss is; axes that it declares equal must be one."""
+        roots: dict[str, Any] = {}
+        first: dict[str, str] = {}
+        for a, root in axes.items():
+            if a not in bound:
+                continue
+            mine = roots.setdefault(root, bound[a].axis)
+            if mine != bound[a].axis:
+                hint = f"declare the axes of the argument equal: [{mine}, {bound[a].axis} in {mine}]"
+                self.fail(f"the axes '{first[root]}' and '{a}' of '{name}' are equal, and those of its argument are '{mine}' and '{bound[a].axis}'", node.span, hint)
+            first.setdefault(root, a)
+        return roots
 
     def opened(self, body: Array, axes: Mapping[str, str], bound: Mapping[str, Index]) -> tuple[dict[Index, Expr], tuple[Slot, ...]]:
         """What the indices of a loss that gives an array become, and its slots as the caller sees them."""
@@ -971,7 +1036,7 @@ class Lowering:
                 args.append(((), (yield self.term(x, marked))))
                 continue
             array: Array = yield self.array(x, marked)
-            formals = self.event_axes(name, what, wanted, array, x)
+            formals = self.event_axes(name, what, wanted, array, x, scope)
             for n, index in zip(wanted, formals, strict=True):
                 seen = bound.setdefault(n, self.settled_index(index, array))
                 if seen.axis != self.settled_index(index, array).axis:
@@ -987,7 +1052,7 @@ class Lowering:
         slot = next(s for s in array.slots or () if s.index == index)
         return Index(self.axes[slot.axis or ""], index.tag)
 
-    def event_axes(self, name: str, what: Input | Param, wanted: Sequence[str], array: Array, node: syntax.Node) -> tuple[Index, ...]:
+    def event_axes(self, name: str, what: Input | Param, wanted: Sequence[str], array: Array, node: syntax.Node, scope: Scope) -> tuple[Index, ...]:
         found = [s.index for s in array.slots or ()]
         found += [i for i in _ordered(array.term.expr.free, self.axes) if i not in found]
         unknown = next((s for s in array.slots or () if s.axis is None), None)
@@ -1000,6 +1065,9 @@ class Lowering:
             hint = f"name the axis: {name}[{shown[-1] if shown else 'd'}](..)" if len(wanted) == 1 else f"name the axes: {name}[{', '.join(shown[: len(wanted)] or wanted)}](..)"
             if not shown:
                 hint = f"'{what.name}' of '{name}' is an array over {listed(wanted)}"
+                taken = [a for a in self.axes if scope.binds(a)]
+                if taken:
+                    hint = f"{listed(taken)} {'is' if len(taken) == 1 else 'are'} bound around it; name the axis that is meant: {name}[{taken[0]}](..)"
             self.fail(f"'{name}' runs {axes}, and its argument {has}", node.span, hint)
         if array.slots is None and len(wanted) > 1:
             if set(shown) != set(wanted):
@@ -1296,7 +1364,7 @@ def _article(kind: str) -> str:
 
 
 def _grouped(text: str) -> str:
-    return text if text.replace("_", "").isalnum() else f"({text})"
+    return text if text.replace("_", "").isalnum() or (text.startswith("(") and text.endswith(")")) else f"({text})"
 
 
 def _short(name: str) -> str:

@@ -174,6 +174,8 @@ def _times(a: Term, b: Term) -> tuple[Expr, Log | None]:
     elif a.log:
         log = replace(a.log, weight=mul(a.log.weight, b.rest))
         other = b.rest
+    elif a.conds and a.rest is MINUS_ONE:
+        return neg(b.rest), None
     else:
         return mul(a.rest, b.rest), None
     plain = other.op == "num" and other.data != 0

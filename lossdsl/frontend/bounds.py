@@ -1,0 +1,259 @@
+"""Which indices may leave their axes: linear reasoning over what brackets, guards and branches say of whole numbers.
+
+An index that is provably inside is silent; for the others there is a warning (at run time they give NaN, never a wrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lossdsl.ir.expr import ONE, TRUE, Expr, Range, branches, cmp, conjuncts, not_, postorder, size, sub
+from lossdsl.ir.program import Input, Param
+
+_MOST_VISITS = 20_000
+_DEPTH = 4
+_NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+
+Kinds = Mapping[str, Input | Param]
+Facts = tuple[Expr, ...]  # conditions that hold where a node is evaluated
+
+
+@dataclass(frozen=True, slots=True)
+class Escape:
+    """A reading that may leave the axis: which input, the index, and the axis."""
+
+    name: str
+    index: Expr
+    axis: str
+
+
+def escapes(roots: Sequence[Expr], declared: Sequence[Input | Param]) -> list[Escape]:
+    """The readings whose index is not provably inside its axis."""
+    kinds: Kinds = {i.name: i for i in declared}
+    doubtful = {e for e in postorder(roots) if e.op == "ref" and any(not _plain(a, axis, kinds) for a, axis in _places(e, kinds))}
+    if not doubtful:
+        return []
+    found: dict[Escape, None] = {}
+    for e, facts in _visits(roots, doubtful):
+        for index, axis in _places(e, kinds):
+            if not _plain(index, axis, kinds) and not _inside(index, axis, facts, kinds):
+                found[Escape(e.data, index, axis)] = None
+    return list(found)
+
+
+def _places(e: Expr, kinds: Kinds) -> list[tuple[Expr, str]]:
+    return [(a, axis) for a, (axis, _) in zip(e.args, kinds[e.data].kind.axes, strict=True)] if e.data in kinds else []
+
+
+def _plain(index: Expr, axis: str, kinds: Kinds) -> bool:
+    """Whether an index is inside by what it is: an index over the axis, a class of it, its argmax."""
+    if index.op == "ix":
+        return bool(index.data.axis == axis)
+    if index.op == "ref":
+        return index.data in kinds and kinds[index.data].kind.of == axis and kinds[index.data].kind.role == "class"
+    return index.op == "red" and index.data[0] in ("argmax", "argmin") and index.data[1][0].axis == axis
+
+
+# -- what is known at a place -----------------------------------------------------------------------------------------
+
+
+def _visits(roots: Sequence[Expr], doubtful: set[Expr]) -> Iterator[tuple[Expr, Facts]]:
+    """The doubtful readings, each with the conditions under which it is reached."""
+    above = _holding(roots, doubtful)
+    seen: set[tuple[Expr, Facts]] = set()
+    stack: list[tuple[Expr, Facts]] = [(r, ()) for r in roots]
+    while stack and len(seen) < _MOST_VISITS:
+        e, facts = stack.pop()
+        if e not in above or (e, facts) in seen:
+            continue
+        seen.add((e, facts))
+        if e in doubtful:
+            yield e, facts
+        stack += _inside_of(e, facts)
+
+
+def _holding(roots: Sequence[Expr], doubtful: set[Expr]) -> set[Expr]:
+    out: set[Expr] = set()
+    for e in postorder(roots):
+        if e in doubtful or any(a in out for a in e.args):
+            out.add(e)
+    return out
+
+
+def _inside_of(e: Expr, facts: Facts) -> list[tuple[Expr, Facts]]:
+    """The arguments of a node, with what holds where each is evaluated."""
+    match e.op:
+        case "red":
+            body, guard = e.args
+            return [(guard, facts), (body, _and(facts, guard))]
+        case "and":
+            return [(e.args[0], facts), (e.args[1], _and(facts, e.args[0]))]
+        case "or":
+            return [(e.args[0], facts), (e.args[1], _and(facts, not_(e.args[0])))]
+        case "pw":
+            out: list[tuple[Expr, Facts]] = []
+            pairs, other = branches(e)
+            for value, condition in pairs:
+                out += [(condition, facts), (value, _and(facts, condition))]
+                facts = _and(facts, not_(condition))
+            return [*out, (other, facts)]
+    return [(a, facts) for a in e.args]
+
+
+def _and(facts: Facts, condition: Expr) -> Facts:
+    parts = (_upright(c) for c in conjuncts(condition))
+    return (*facts, *(c for c in parts if c not in facts)) if condition is not TRUE else facts
+
+
+def _upright(condition: Expr) -> Expr:
+    """``not a < b`` as ``a >= b``, which is the same for whole numbers."""
+    if condition.op == "not" and condition.args[0].op == "cmp":
+        inner = condition.args[0]
+        return cmp(_NEGATED[inner.data], *inner.args)
+    return condition
+
+
+# -- proving ----------------------------------------------------------------------------------------------------------
+
+Linear = tuple[tuple[tuple[Expr, Fraction], ...], Fraction]  # coefficients of opaque whole numbers, and a constant
+
+
+def _inside(index: Expr, axis: str, facts: Facts, kinds: Kinds) -> bool:
+    """Whether ``0 <= index < size(axis)`` follows."""
+    for case, more in _cases(index):
+        known = [*facts, *more]
+        if _plain(case, axis, kinds):
+            continue
+        for goal in (case, sub(sub(size(axis), ONE), case)):
+            if not _nonnegative(goal, known, kinds):
+                return False
+    return True
+
+
+def _cases(index: Expr) -> list[tuple[Expr, Facts]]:
+    """The values of an index that is chosen, by piecewise, max, min or clip."""
+    match index.op:
+        case "pw":
+            out: list[tuple[Expr, Facts]] = []
+            pairs, other = branches(index)
+            facts: Facts = ()
+            for value, condition in pairs:
+                out.append((value, _and(facts, condition)))
+                facts = _and(facts, not_(condition))
+            return [*out, (other, facts)] if other.op != "const" else out
+        case "call" if index.data in ("max", "min"):
+            a, b = index.args
+            up = index.data == "max"
+            return [(a, (cmp(">=" if up else "<=", a, b),)), (b, (cmp(">=" if up else "<=", b, a),))]
+        case "call" if index.data == "clip":
+            x, low, high = index.args
+            return [(x, (cmp("<=", low, x), cmp("<=", x, high))), (low, (cmp("<", x, low),)), (high, (cmp("<", high, x),))]
+    return [(index, ())]
+
+
+def _nonnegative(goal: Expr, facts: Sequence[Expr], kinds: Kinds) -> bool:
+    """Whether ``goal >= 0`` is a sum of known nonnegative numbers."""
+    target = _linear(goal)
+    known = [f for c in facts for f in _facts(c)]
+    unequal = [_linear(sub(*c.args)) for c in facts if c.op == "cmp" and c.data == "!="]
+    variables = {v for f in (target, *known) for v, _ in f[0]}
+    known += [f for v in variables for f in _of_variable(v, kinds)]
+    for f in unequal:  # an index that is not 0 is 1 or more
+        for g in (f, _scaled(f, Fraction(-1))):
+            if any(_plus(h, _scaled(g, Fraction(-1))) == ((), 0) for h in known):
+                known.append(_plus(g, ((), Fraction(-1))))
+    return _search(target, known, _DEPTH)
+
+
+def _search(target: Linear, known: Sequence[Linear], depth: int) -> bool:
+    """Whether the target is a nonnegative constant plus multiples of known ones, at most ``depth`` of them."""
+    coefficients, constant = target
+    if not coefficients:
+        return constant >= 0
+    if depth == 0:
+        return False
+    variable, c = coefficients[0]
+    for f in known:
+        theirs = dict(f[0]).get(variable, Fraction(0))
+        if theirs * c > 0 and _search(_plus(target, _scaled(f, -c / theirs)), known, depth - 1):
+            return True
+    return False
+
+
+def _facts(condition: Expr) -> list[Linear]:
+    """A comparison of whole numbers as numbers that are not negative."""
+    if condition.op != "cmp" or not all(_whole(a) for a in condition.args):
+        return []
+    a, b = (_linear(x) for x in condition.args)
+    low, high = _plus(b, _scaled(a, Fraction(-1))), _plus(a, _scaled(b, Fraction(-1)))
+    one: Linear = ((), Fraction(-1))
+    return {"<": [_plus(low, one)], "<=": [low], ">": [_plus(high, one)], ">=": [high], "==": [low, high], "!=": []}[condition.data]
+
+
+def _whole(e: Expr) -> bool:
+    """Whether an expression is linear in indices, sizes and hyper-parameters, so a whole number where it stands on an axis."""
+    return all(v.op in ("ix", "size", "ref") for v, _ in _linear(e)[0])
+
+
+def _of_variable(v: Expr, kinds: Kinds) -> list[Linear]:
+    """What is known of an opaque whole number: an index is on its axis, an axis that is read is not empty."""
+    one = Fraction(1)
+    if v.op == "size":
+        return [(((v, one),), -one)]
+    if v.op == "ix":
+        axis = v.data.axis
+        if isinstance(axis, Range):
+            return [_linear(sub(v, axis.lo)), _linear(sub(axis.hi, v))]
+        return [(((v, one),), Fraction(0)), _linear(sub(sub(size(axis), ONE), v))]
+    if v.op == "ref" and v.data in kinds and kinds[v.data].kind.role == "class":
+        of = kinds[v.data].kind.of or ""
+        return [(((v, one),), Fraction(0)), _linear(sub(sub(size(of), ONE), v))]
+    if v.op == "ref" and v.data in kinds and kinds[v.data].domain.low >= 0:
+        return [(((v, one),), Fraction(0))]
+    if v.op == "red" and v.data[0] in ("argmax", "argmin") and isinstance(v.data[1][0].axis, str):
+        return [(((v, one),), Fraction(0)), _linear(sub(sub(size(v.data[1][0].axis), ONE), v))]
+    return []
+
+
+def _linear(e: Expr) -> Linear:
+    """Coefficients of what is not further taken apart, in a fixed order."""
+    out: dict[Expr, Fraction] = {}
+    constant = Fraction(0)
+    stack: list[tuple[Expr, Fraction]] = [(e, Fraction(1))]
+    while stack:
+        x, c = stack.pop()
+        match x.op:
+            case "num":
+                constant += c * x.data
+            case "add":
+                stack += [(x.args[0], c), (x.args[1], c)]
+            case "sub":
+                stack += [(x.args[0], c), (x.args[1], -c)]
+            case "neg":
+                stack.append((x.args[0], -c))
+            case "mul" if x.args[0].op == "num":
+                stack.append((x.args[1], c * x.args[0].data))
+            case "mul" if x.args[1].op == "num":
+                stack.append((x.args[0], c * x.args[1].data))
+            case _:
+                out[x] = out.get(x, Fraction(0)) + c
+    return _tidy(out), constant
+
+
+def _tidy(coefficients: Mapping[Expr, Fraction]) -> tuple[tuple[Expr, Fraction], ...]:
+    return tuple((v, c) for v, c in coefficients.items() if c)
+
+
+def _plus(a: Linear, b: Linear) -> Linear:
+    out = dict(a[0])
+    for v, c in b[0]:
+        out[v] = out.get(v, Fraction(0)) + c
+    return _tidy(out), a[1] + b[1]
+
+
+def _scaled(a: Linear, factor: Fraction) -> Linear:
+    return tuple((v, c * factor) for v, c in a[0]), a[1] * factor
+
+
