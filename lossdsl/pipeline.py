@@ -15,8 +15,9 @@ from lossdsl.ir.program import Output, Program
 from lossdsl.passes.batch import batched
 from lossdsl.passes.gradient import gradient, jacobian, tangent, vjp
 from lossdsl.passes.legalise import legalise
+from lossdsl.passes.refine import refine
 from lossdsl.passes.simplify import simplify
-from lossdsl.passes.stabilise import refine, stabilise
+from lossdsl.passes.stabilise import stabilise
 
 
 def lowered(program: Program) -> Program:
@@ -29,24 +30,24 @@ def stable(program: Program) -> Program:
     return stabilise(program)
 
 
-def closed_form(program: Program) -> Program:
-    """Rewritten for people to read, and stable."""
-    return simplify(stabilise(simplify(program)))
+def closed_form(program: Program, *, pieces: bool = False) -> Program:
+    """Rewritten for people to read, and stable; with ``pieces``, with the derivatives that it has at kinks."""
+    return simplify(stabilise(simplify(program, pieces=pieces)), pieces=pieces)
 
 
-def derived(program: Program, wrt: Sequence[str]) -> Program:
+def derived(program: Program, wrt: Sequence[str], *, pieces: bool = False) -> Program:
     """The gradient as a closed form, one output for each name."""
-    return closed_form(gradient(stable(program), wrt))
+    return closed_form(gradient(stable(program), wrt), pieces=pieces)
 
 
 def second(program: Program, wrt: str) -> Program:
     """The full Hessian with respect to one input, as a closed form."""
-    return closed_form(jacobian(derived(program, [wrt]), wrt))
+    return closed_form(jacobian(derived(program, [wrt], pieces=True), wrt))
 
 
 def hessian_vector(program: Program, wrt: str, direction: str) -> Program:
     """The Hessian times a vector that comes as a further input."""
-    return closed_form(tangent(derived(program, [wrt]), {wrt: direction}))
+    return closed_form(tangent(derived(program, [wrt], pieces=True), {wrt: direction}))
 
 
 def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
@@ -107,7 +108,7 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
     Raises ``LossError`` for a name that is neither an input nor a hyper-parameter, or whose values are no real numbers.
     """
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if wrt is not None else program.wrt or tuple(i.name for i in program.inputs[:1])
-    known = {x.name: x for x in (*program.inputs, *program.params)}
+    known = {x.name: x for x in program.declared}
     for name in names:
         if name not in known:
             raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=did_you_mean(name, known) or f"it has {', '.join(known)}")

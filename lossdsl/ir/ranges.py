@@ -59,6 +59,10 @@ class Ranges:
         self.occupied = {i.kind.of for i in program.inputs if i.kind.of and all(a in (i.kind.of, BATCH) for a, _ in i.kind.axes)}
         self.memo: dict[Expr, Reach] = {}
 
+    def assume(self, e: Expr, interval: Interval) -> None:
+        """Take the values of ``e`` to lie in an interval; before anything that holds ``e`` is asked about."""
+        self.memo[e] = Reach(interval)
+
     def of(self, e: Expr) -> Interval:
         """An interval that holds every value of ``e`` but NaN."""
         return self.reach(e).interval

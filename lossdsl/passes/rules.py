@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 
@@ -20,7 +20,6 @@ from lossdsl.ir.expr import Expr, postorder, ref
 from lossdsl.ir.ranges import Ranges
 from lossdsl.ir.read import read
 from lossdsl.ir.rows import fill
-from lossdsl.kinds import UNIT
 from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, product, scale, terms
 
 STABLE = """
@@ -55,7 +54,6 @@ sqrt(1 + a) - 1 -> sqrt1pm1(a)
 sqrt(a + b^2) - b -> b*sqrt1pm1(a/b^2) if positive(b)
 sqrt(b^2 + a) - b -> b*sqrt1pm1(a/b^2) if positive(b)
 softplus(a) - a -> softplus(-a) if finite(a)
-sigmoid(a) - b -> (a > 0) - b + piecewise(-exp(-abs(a)) if a > 0, exp(-abs(a)) otherwise)/(1 + exp(-abs(a))) if unit(b)
 log(1 + a) -> log1p(a)
 log1p(exp(a)) -> softplus(a)
 expm1(-softplus(a)) -> -sigmoid(a)
@@ -69,6 +67,7 @@ NEAT = """
 abs(a)^2 -> a^2
 logaddexp(a, 0) -> softplus(a)
 logaddexp(0, a) -> softplus(a)
+(1 - b)*sigmoid(a) - b*sigmoid(-a) -> sigmoid(a) - b if finite(b)
 """
 
 # Equal values, other derivatives at a kink.
@@ -80,16 +79,11 @@ relu(a) -> a if nonnegative(a)
 """
 
 
-def _unit(ranges: Ranges, e: Expr) -> bool:
-    return ranges.of(e).within(UNIT)
-
-
 _CONDITIONS: dict[str, Callable[[Ranges, Expr], bool]] = {
     "positive": Ranges.positive,
     "nonnegative": Ranges.nonnegative,
     "nonzero": Ranges.nonzero,
     "finite": Ranges.finite,
-    "unit": _unit,
 }
 
 Bindings = dict[str, Expr]
@@ -116,7 +110,7 @@ _PARTS = re.compile(r"(.*?)(?: if (\w+\(\w\)(?:, \w+\(\w\))*))?")  # a right sid
 @cache
 def rules(texts: str) -> tuple[Rule, ...]:
     """The rules of a table."""
-    return tuple(_rule(line) for line in texts.strip().splitlines())
+    return tuple(_rule(line) for line in texts.splitlines() if line)
 
 
 def _rule(text: str) -> Rule:
@@ -154,8 +148,8 @@ class Rules:
         self.nodes: dict[tuple[str, object], list[Rule]] = {}
         for rule in rules(texts):
             if isinstance(rule.lead, Term):
-                (factor,) = product(rule.lead.rest).factors
-                self.sums.setdefault((*_head(factor.base), factor.power), []).append(rule)
+                anchor = _anchor(rule.lead)[0]
+                self.sums.setdefault((*_head(anchor.base), anchor.power), []).append(rule)
             elif rule.others or rule.lead.power != 1:
                 self.products.setdefault(_head(rule.lead.base), []).append(rule)
             else:
@@ -202,26 +196,31 @@ class Rules:
 
     def _sum_by(self, rule: Rule, parts: Sequence[Term], places: Mapping[int, int], i: int, p: Product, k: int) -> Expr | None:
         assert isinstance(rule.lead, Term)
-        (pattern,) = product(rule.lead.rest).factors
+        anchor, *beside = _anchor(rule.lead)
         bound: Bindings = {}
-        if not match(pattern.base, p.factors[k].base, bound, self.names):
+        if not match(anchor.base, p.factors[k].base, bound, self.names):
             return None
-        common = Product(p.coefficient, (*p.factors[:k], *p.factors[k + 1 :]))
+        common = [*p.factors[:k], *p.factors[k + 1 :]]
+        for pattern in beside:
+            at = next((j for j, f in enumerate(common) if f.power == pattern.power and _try(pattern.base, f.base, bound, self.names)), None)
+            if at is None:
+                return None
+            common.pop(at)
+        front = Product(p.coefficient, tuple(common))
         by = parts[i].coefficient / rule.lead.coefficient
         used = {i}
         for other in rule.others:
             assert isinstance(other, Term)
-            wanted = fill(other.rest, bound)
-            place = self._find(common, wanted, by * other.coefficient, parts, places)
+            place = self._find(front, fill(other.rest, bound), by * other.coefficient, parts, places)
             if place is None or place in used:
                 return None
             used.add(place)
         if not self._allowed(rule, bound):
             return None
-        made = _multiplied(Product(by * common.coefficient, common.factors), fill(rule.right, bound))
+        made = _multiplied(replace(front, coefficient=by * front.coefficient), fill(rule.right, bound))
         first = min(used)
-        rest = [Term(Fraction(1), made) if j == first else t for j, t in enumerate(parts) if j == first or j not in used]
-        return build_sum([u for t in rest for u in (terms(t.rest) if t.rest is made else [t])])
+        kept = [Term(Fraction(1), made) if j == first else t for j, t in enumerate(parts) if j == first or j not in used]
+        return build_sum([u for t in kept for u in (terms(made) if t.rest is made else [t])])
 
     def _find(self, common: Product, wanted: Expr, by: Fraction, parts: Sequence[Term], places: Mapping[int, int]) -> int | None:
         """Where the term ``by*common*wanted`` stands."""
@@ -266,6 +265,13 @@ class Rules:
                 factors[k : k + 1] = [Factor(f.base, f.power - n)] if f.power != n else []
                 return True
         return False
+
+
+def _anchor(lead: Term) -> tuple[Factor, ...]:
+    """The factors of a lead, the one that is looked for first."""
+    factors = product(lead.rest).factors
+    first = next(f for f in factors if f.base.op == "call")
+    return (first, *(f for f in factors if f is not first))
 
 
 def _head(e: Expr) -> tuple[str, object]:

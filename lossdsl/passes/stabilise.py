@@ -1,7 +1,7 @@
 """Numerically stable forms, found by rewriting: logarithms of what exponentials make, ratios of exponentials, norms.
 
-``stabilise`` keeps a program as a person would write it; derivatives are taken from it. ``refine`` is for code alone: it spends
-a few operations more on the last digits. Both rewrite, from the leaves to the roots, until nothing changes.
+The program stays as a person would write it, and derivatives are taken from it. Rewriting goes from the leaves to the roots,
+until nothing changes.
 """
 
 from __future__ import annotations
@@ -293,8 +293,3 @@ def _without(factors: Sequence[Factor], taken: Sequence[Factor], k: int) -> tupl
         if n:
             out.append(Factor(f.base, n))
     return tuple(out)
-
-
-def refine(program: Program) -> Program:
-    """The program as code computes it best; not for reading."""
-    return program
