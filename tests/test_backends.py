@@ -165,7 +165,12 @@ def test_torch_gradient_is_autograd_of_the_printed_value(name: str) -> None:
     for k in at:
         inputs[k] = inputs[k].clone().requires_grad_()
     leaves = [inputs[k] for k in at]
-    plain = torch.autograd.grad(printed["value"](*inputs, *numbers).sum(), leaves, allow_unused=True, materialize_grads=True)
+    value = printed["value"](*inputs, *numbers).sum()
+    if not value.requires_grad:  # steps alone: torch sees nothing to differentiate
+        value = value + 0 * sum(x.sum() for x in leaves)
+    plain = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     closed = torch.autograd.grad(printed["apply"](*inputs, *numbers).sum(), leaves, allow_unused=True, materialize_grads=True)
     for a, b in zip(plain, closed, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        assert torch.isfinite(b).all()
+        seen = torch.isfinite(a)  # torch turns what a guard leaves out into NaN
+        torch.testing.assert_close(a[seen], b[seen], rtol=1e-9, atol=1e-9)

@@ -440,7 +440,7 @@ class _Printer:
         return f"1/({x}*{x})" if n == -2 else "*".join([x] * int(n))
 
     def _call(self, e: Expr) -> Val:
-        if e.data == "stop":
+        if e.data == "stop" and self.backend.call("stop", 1) == "{0}":
             return self._of(e.args[0])
         args = self._lifted([self._real(self._of(a)) for a in e.args])
         if self.backend.numbers is not None and e.data not in self.backend.numbers:

@@ -337,7 +337,10 @@ def is_condition(e: Expr) -> bool:
 # -- binders ----------------------------------------------------------------------------------------------------------
 
 
-def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE) -> Expr:
+Memos = dict[tuple[Index, ...], dict[Expr, Expr]]  # what substitutions of the same indices by the same have found
+
+
+def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, memos: Memos | None = None) -> Expr:
     """A reduction of ``body`` over the binders where ``guard`` holds; the binders get their canonical places.
 
     An ``any`` takes its guard into the body. A sum, max, .. over no index is the body itself, chosen by the guard.
@@ -348,7 +351,8 @@ def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE) -> Ex
     places = tuple(Index(b.axis, (height, k)) for k, b in enumerate(binders))
     if places != tuple(binders):
         mapping = {b: ix(p) for b, p in zip(binders, places, strict=True)}
-        body, guard = substitute((body, guard), mapping)
+        memo = None if memos is None else memos.setdefault((*binders, *places), {})
+        body, guard = substitute((body, guard), mapping, memo)
     return _make("red", (body, guard), (op, places))
 
 
@@ -416,10 +420,10 @@ def rebuild(e: Expr, args: Sequence[Expr]) -> Expr:
     return e
 
 
-def substitute(roots: Sequence[Expr], mapping: Mapping[Index, Expr]) -> tuple[Expr, ...]:
-    """The expressions with free indices replaced; never captures."""
+def substitute(roots: Sequence[Expr], mapping: Mapping[Index, Expr], memo: dict[Expr, Expr] | None = None) -> tuple[Expr, ...]:
+    """The expressions with free indices replaced; never captures. A ``memo`` carries results on to a call with the same mapping."""
     keys = frozenset(mapping)
-    memo: dict[Expr, Expr] = {}
+    memo = {} if memo is None else memo
     tags = {i.tag[0] for value in mapping.values() for i in value.free if isinstance(i.tag, tuple)}
     flat = all(value.height == 0 for value in mapping.values())
     stack: list[Expr] = list(roots)
@@ -485,6 +489,8 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
     """
     memo: dict[Expr, Expr] = {}
     opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+    names: dict[Index, Index] = {}
+    memos: Memos = {}
     stack: list[Expr] = list(roots)
     while stack:
         e = stack[-1]
@@ -493,7 +499,7 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
             continue
         if e.op == "red" and under:
             if e not in opened:
-                opened[e] = open_red(e)
+                opened[e] = _open_alike(e, names, memos)
             binders, *args = opened[e]
         else:
             binders, args = (), list(e.args) if e.op != "red" else []
@@ -503,10 +509,21 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
             continue
         stack.pop()
         if e.op == "red":
-            memo[e] = visit(red(e.data[0], binders, *(memo[a] for a in args)) if under else e)
+            memo[e] = visit(red(e.data[0], binders, *(memo[a] for a in args), memos=memos) if under else e)
         else:
             memo[e] = visit(rebuild(e, [memo[a] for a in args]))
     return tuple(memo[e] for e in roots)
+
+
+def _open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[Index, ...], Expr, Expr]:
+    """``open_red`` where one place always gets one name, so that what two reductions share stays shared.
+
+    Names do not clash, as the heights of nested reductions differ; the names are good for one walk over an expression.
+    """
+    binders = e.data[1]
+    new = tuple(names.setdefault(b, fresh(b.axis)) for b in binders)
+    body, guard = substitute(e.args, {b: ix(n) for b, n in zip(binders, new, strict=True)}, memos.setdefault(binders, {}))
+    return new, body, guard
 
 
 def assign(roots: Sequence[Expr], values: Mapping[str, Expr]) -> tuple[Expr, ...]:
