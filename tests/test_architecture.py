@@ -74,6 +74,10 @@ def test_every_module_has_a_layer() -> None:
     assert {part(m) for m in MODULES} <= set(LEVEL)
 
 
+def test_imports_exist() -> None:
+    assert {m for name in MODULES for m in imports(name)} <= set(MODULES)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_point_down(name: str) -> None:
     own = part(name)

@@ -147,7 +147,7 @@ def {name}(*args):
 
 def real_names(program: Program) -> tuple[str, ...]:
     """Inputs and hyper-parameters that a derivative can be taken by."""
-    return tuple(x.name for x in (*program.inputs, *program.params) if x.kind.role == "number")
+    return tuple(x.name for x in program.declared if x.kind.role == "number")
 
 
 class Tower:

@@ -100,6 +100,11 @@ class Program:
         (only,) = self.outputs
         return only.expr
 
+    @property
+    def declared(self) -> tuple[Input | Param, ...]:
+        """Inputs and hyper-parameters, in order."""
+        return (*self.inputs, *self.params)
+
     def input(self, name: str) -> Input:
         return next(i for i in self.inputs if i.name == name)
 

@@ -308,10 +308,10 @@ class Reverse:
         term = combine(stage.terms)
         slots = tuple(fresh(s.axis) for s in stage.slots)
         renamed = {s: ix(n) for s, n in zip(stage.slots, slots, strict=True)}
-        node, adjoint, *path = substitute((stage.node, term.adjoint, *term.path), renamed)
+        node, adjoint, *conditions = substitute((stage.node, term.adjoint, *term.path), renamed)
         binders, body, guard = open_red(node)
         self.active |= _active([body], self.wrt)
-        path = _join(tuple(path), guard)
+        path = _join(tuple(conditions), guard)
         match node.data[0]:
             case "sum":
                 pass
@@ -530,7 +530,7 @@ def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
 
 
 def _known(program: Program, wrt: Sequence[str]) -> tuple[Input | Param, ...]:
-    by_name: dict[str, Input | Param] = {i.name: i for i in (*program.inputs, *program.params)}
+    by_name: dict[str, Input | Param] = {i.name: i for i in program.declared}
     return tuple(by_name[name] for name in wrt)
 
 
@@ -578,7 +578,7 @@ def jacobian(program: Program, wrt: str) -> Program:
     """
     (output,) = program.outputs
     (what,) = _known(program, [wrt])
-    taken = {i.tag for i in _indices(what)} | {n.name for n in (*program.inputs, *program.params)}
+    taken = {i.tag for i in _indices(what)} | {n.name for n in program.declared}
     kept: list[Index] = []
     for i in output.indices:
         tag = i.tag
