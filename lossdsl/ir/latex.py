@@ -109,7 +109,7 @@ class _Writer:
     def _each(self, parts: Iterable[Expr], scope: Scope) -> Generator[Request, str, list[str]]:
         out: list[str] = []
         for e in parts:
-            out.append((yield e, scope))  # noqa: PERF401 (a comprehension cannot yield)
+            out.append((yield e, scope))
         return out
 
     def _shown(self, e: Expr, scope: Scope) -> Shown:

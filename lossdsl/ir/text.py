@@ -22,10 +22,9 @@ _BINARY = {"add": ("+", SUM), "sub": ("-", SUM), "and": ("and", AND), "or": ("or
 _NEVER = "1 == 0"
 QUOTE = '"'
 # Lines end after commas and before operators; never before ``name =``, which would read as a new local.
-_LOOSENESS = ("comma", "or", "and", "compare", "sum", "product")
-_LAST = 10_000
+_LOOSENESS = ("comma", "branch", "or", "and", "compare", "sum", "product")
 _TOKEN = re.compile(
-    r"(?P<open>[(\[])|(?P<close>[)\]])|(?P<comma>[,;] (?!\w+(?:\[[^]]*\])? =))|(?P<or> or )|(?P<and> and )"
+    r"(?P<open>[(\[])|(?P<close>[)\]])|(?P<comma>[,;] (?!\w+(?:\[[^]]*\])? =))|(?P<branch> if )|(?P<or> or )|(?P<and> and )"
     r"|(?P<compare> (?:[<>]=?|[!=]=) )|(?P<sum> [+-] )|(?P<product>[*/])"
 )
 
@@ -186,10 +185,11 @@ def _breaks(text: str) -> list[tuple[int, int]]:
 
 
 def _costs(bracket: str, group: Sequence[tuple[str, int]], depth: int) -> list[tuple[int, int]]:
-    """The breaks of one pair of brackets; a product, and what stands in square brackets, is broken only where nothing else helps."""
+    """The breaks of one pair of brackets; a product is broken late, and what stands in square brackets only where nothing else helps."""
     levels = sorted({_LOOSENESS.index(kind) for kind, _ in group})
+    late = 99 if bracket == "[" else 0
     return [
-        (depth*len(_LOOSENESS) + levels.index(_LOOSENESS.index(kind)) + _LAST*(kind == "product") + _LAST*(bracket == "["), at)
+        ((depth + late + 2*(kind == "product"))*len(_LOOSENESS) + levels.index(_LOOSENESS.index(kind)), at)
         for kind, at in group if kind != "compare"
     ]  # fmt: skip
 
@@ -384,7 +384,7 @@ class _Writer:
     def _each(self, parts: Iterable[Expr], scope: Scope) -> Generator[Request, str, list[str]]:
         out: list[str] = []
         for e in parts:
-            out.append((yield e, scope, OR))  # noqa: PERF401 (a comprehension cannot yield)
+            out.append((yield e, scope, OR))
         return out
 
     def _flag(self, e: Expr) -> Expr | None:
@@ -416,10 +416,10 @@ class _Writer:
         return f"{guard}*{(yield value, scope, PRODUCT, True, FACTOR)}", PRODUCT
 
     def _counted(self, condition: Expr, scope: Scope) -> Step:
-        """A condition that counts as a number: a name as it is, anything else in parentheses."""
+        """A condition that counts as a number: a name or a reduction as it is, anything else in parentheses."""
         text = yield condition, scope
-        named = condition in self.shared.places or (condition.op == "cmp" and self._flag(condition) is not None)
-        return text if named else f"({text})"
+        whole = condition.op == "red" or condition in self.shared.places or (condition.op == "cmp" and self._flag(condition) is not None)
+        return text if whole else f"({text})"
 
     def _call(self, e: Expr, scope: Scope, chain: int) -> Plain:
         if e.data == "[]":
@@ -470,8 +470,9 @@ class _Writer:
         """``softmax[k](s)`` at its own index, ``softmax[k](s)[j]`` at another; two indices over one axis are always written."""
         text, names = yield from self._reduction(e.args[0], scope)
         binders = e.args[0].data[1]
-        own = [name in self.names.own(b.axis) for b, name in zip(binders, names, strict=True)]
-        if len({b.axis for b in binders}) == len(binders) and all(is_own and v.op == "ix" and scope.name(v.data) == name for is_own, v, name in zip(own, e.args[1:], names, strict=True)):
+        here = zip(binders, names, e.args[1:], strict=True)
+        own = all(name in self.names.own(b.axis) and v.op == "ix" and scope.name(v.data) == name for b, name, v in here)
+        if own and len({b.axis for b in binders}) == len(binders):
             return text
         values = yield from self._each(e.args[1:], scope)
         return f"{text}[{', '.join(values)}]"
