@@ -162,12 +162,13 @@ def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell],
 
 
 def _positions(cells: Cells) -> set[int]:
-    """The cells that compute a position along an axis: no array is needed for what an index says."""
+    """The cells that compute a position along an axis, or compare an index with one: no array is needed for what an index says."""
     out: set[int] = set()
     for number, cell in enumerate(cells.cells):
         if cell.op in ("ix", "size", "num", "add", "sub", "neg", "mul") and all(c in out for c, _ in cell.args):
             out.add(number)
-    return out
+    picks = [n for n, c in enumerate(cells.cells) if c.op == "cmp" and c.data in ("==", "!=") and "ix" in (cells.cells[a].op for a, _ in c.args)]
+    return out.union(picks)
 
 
 _HINTS = {

@@ -108,13 +108,25 @@ def pick(x, index, *computed):
     "add_at": '''
 def add_at(x, index, computed, value):
     """x with a value added at one entry of each row, where it has that entry. x is changed."""
+    at, value = present(x, index, computed, value)
+    x[at] += value
+    return x
+''',
+    "put_at": '''
+def put_at(x, index, computed, value):
+    """x with one entry of each row set to a value, where it has that entry. x is changed."""
+    at, value = present(x, index, computed, value)
+    x[at] = value
+    return x
+''',
+    "present": '''
+def present(x, index, computed, value):
+    """The positions inside their axis, and the values for them."""
     ok = inside(x, index, (computed,))
     if ok.all():
-        x[index] += value
-    else:
-        *index, ok, value = np.broadcast_arrays(*index, ok, value)
-        x[tuple(i[ok].astype(np.intp) for i in index)] += value[ok]
-    return x
+        return index, value
+    *index, ok, value = np.broadcast_arrays(*index, ok, value)
+    return tuple(i[ok].astype(np.intp) for i in index), value[ok]
 ''',
     "as_index": '''
 def as_index(x):
@@ -197,8 +209,8 @@ def _pick(x: str, at: Sequence[str], computed: Sequence[int]) -> str:
     return f"pick({x}, {_tuple(at)}, {', '.join(map(str, computed))})" if computed else f"{x}[{', '.join(at)}]"
 
 
-def _add_at(x: str, at: Sequence[str], computed: int, value: str) -> str:
-    return f"add_at({x}, {_tuple(at)}, {computed}, {value})"
+def _place(how: str, x: str, at: Sequence[str], computed: int, value: str) -> str:
+    return f"{how}_at({x}, {_tuple(at)}, {computed}, {value})"
 
 
 _REDUCE = {"max": "largest", "min": "smallest", "argmax": "first_largest", "argmin": "first_smallest", "norm": "norm"}
@@ -250,7 +262,7 @@ NUMPY = Backend(
     finite=lambda x: f"np.isfinite({x}).all()",
     bounds={"max": "{0}.clip({1}, np.inf)", "min": "{0}.clip(-np.inf, {1})"},
     pick=_pick,
-    add_at=_add_at,
+    place=_place,
     zeros=lambda shape: f"np.zeros({_tuple(shape)}, real)",
     int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
 )

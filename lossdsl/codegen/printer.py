@@ -7,7 +7,7 @@ right-hand sides are one variable. What a guard leaves out is selected away, nev
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -44,8 +44,8 @@ class Backend:
 
     In a template of ``calls``, ``{0}``, ``{1}``, .. are the arguments; ``helpers`` are functions that the source defines if it
     uses them. ``numbers`` names the functions that take Python numbers beside arrays (None: all do). ``bounds`` spells ``max``
-    and ``min`` of an array and a number where that is another form. ``add_at``, where there is one, adds to one entry of each row
-    of a new array, in place.
+    and ``min`` of an array and a number where that is another form. ``place``, where there is one, adds to (``add``) or sets
+    (``put``) one entry of each row of a new array, in place.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Backend:
     numbers: frozenset[str] | None = None
     bounds: Mapping[str, str] = field(default_factory=dict)
     pick: Callable[[str, Sequence[str], Sequence[int]], str] = field(default=lambda x, at, computed: f"pick({', '.join((x, *at))})")
-    add_at: Callable[[str, Sequence[str], int, str], str] | None = None
+    place: Callable[[str, str, Sequence[str], int, str], str] | None = None
     zeros: Callable[[Sequence[str]], str] = field(default=lambda shape: "")
     shift: Callable[[str, int, int], str] = field(default=lambda x, axis, step: f"shift({x}, {axis}, {step})")
 
@@ -285,12 +285,12 @@ class _Printer:
 
     def _pointwise(self, stage: Stage) -> Val:
         """The value of a stage; one that is 0 but at one entry of each row starts from zeros."""
-        found = _one_entry(stage.expr) if self.backend.add_at else None
-        if found is None or stage.expr.free != frozenset(stage.indices) or not self._whole(found[1]):
+        found = _one_entry(stage.expr) if self.backend.place else None
+        if found is None or stage.expr.free != frozenset(stage.indices) or not self._whole(found.place):
             return self._value(stage.expr)
-        value, place = self._real(self._value(stage.expr.args[0]) if stage.expr.op == "pw" else literal(Fraction(1))), self._value(found[1])
+        value, place = self._real(self._value(found.value)), self._value(found.place)
         zeros = self.backend.zeros([self._size(i.axis) for i in stage.indices])
-        return self._added(zeros, stage.indices, found[0], place, value, 1)
+        return self._placed("add", zeros, stage.indices, found.index, place, value)
 
     def _value(self, root: Expr) -> Val:
         """A node's value, its arguments first; long texts and those used twice become variables."""
@@ -299,29 +299,24 @@ class _Printer:
         for e in nodes:
             for a in e.args:
                 uses[a] = uses.get(a, 0) + 1
-        entries = self._entries(nodes, uses) if self.backend.add_at else {}
-        folded = {x for _, term, _, _ in entries.values() for x in (term, term.args[-2 if term.op == "pw" else 0]) if uses[x] == 1}
+        entries = self._entries(nodes, uses) if self.backend.place else {}
+        folded = {x for entry in entries.values() for x in entry.folded if uses[x] == 1}
         for e in nodes:
             if e in self.vals or e.op == "ix" or e in folded:
                 continue
-            val = self._entry(e, *entries[e]) if e in entries else self._node(e)
+            val = self._entry(entries[e]) if e in entries else self._node(e)
             if e is not root and not self._simple(val) and (uses[e] > 1 or len(val.text) > _WIDTH):
                 val = self._bind(val, hint(e))
             self.vals[e] = val
         return self._of(root)
 
-    def _entries(self, nodes: Sequence[Expr], uses: Mapping[Expr, int]) -> dict[Expr, tuple[Expr, Expr, Index, Expr]]:
-        """Sums of an array and a term that is 0 but at one place of an axis: the array, the term, the axis' index, the place."""
+    def _entries(self, nodes: Sequence[Expr], uses: Mapping[Expr, int]) -> dict[Expr, Entry]:
+        """Nodes that differ from an array only at one place of an axis: there is no need to look at every entry."""
         out = {}
         for e in nodes:
-            if e.op not in ("add", "sub"):
-                continue
-            a, b = e.args
-            for whole, term in ((a, b), (b, a)) if e.op == "add" else ((a, b),):
-                found = _one_entry(term)
-                if found and uses[term] == 1 and term is not whole and term.free <= whole.free and self._whole(found[1]):
-                    out[e] = whole, term, *found
-                    break
+            found = next((x for x in _changed_entries(e) if all(uses[y] == 1 for y in x.folded[:1]) and self._whole(x.place)), None)
+            if found:
+                out[e] = found
         return out
 
     def _whole(self, e: Expr) -> bool:
@@ -333,24 +328,27 @@ class _Printer:
             for x in postorder([e])
         )
 
-    def _entry(self, e: Expr, whole: Expr, term: Expr, i: Index, place: Expr) -> Val:
-        """The sum by adding to one entry of each row, in place if the array is new."""
-        x = self._lifted([self._real(self._of(whole))])[0]
-        new = whole.op in ("add", "sub", "mul", "div", "pow", "neg") or (whole.op == "call" and whole.data != "stop")
-        array = x.text if new and not self._simple(x) else f"{x.atom()}.copy()"
-        value = self._real(self._of(term.args[0])) if term.op == "pw" else literal(Fraction(1))
-        return self._added(array, x.dims, i, self._of(place), value, -1 if e.op == "sub" else 1)
+    def _entry(self, entry: Entry) -> Val:
+        """An array with one entry of each row added to or set, in place if the array is new."""
+        x = self._lifted([self._real(self._of(entry.whole))])[0]
+        value = self._real(self._of(entry.value) if entry.value.op != "num" else literal(entry.value.data))
+        if entry.how == "sub":
+            negative = value.text[1:] if value.prec == UNARY and value.text.startswith("-") else f"-{value.atom(UNARY)}"
+            value = replace(value, text=negative, prec=UNARY)
+        how = "put" if entry.how == "put" else "add"
+        return self._placed(how, self._own_copy(x, entry.whole), x.dims, entry.index, self._of(entry.place), value)
 
-    def _added(self, array: str, dims: tuple[Index, ...], i: Index, place: Val, value: Val, sign: int) -> Val:
-        """A value added to an array in place, where its index i has a value."""
-        assert self.backend.add_at is not None
+    def _own_copy(self, x: Val, e: Expr) -> str:
+        """The text of an array that may be written to."""
+        new = e.op in ("add", "sub", "mul", "div", "pow", "neg") or (e.op == "call" and e.data != "stop")
+        return x.text if new and not self._simple(x) else f"{x.atom()}.copy()"
+
+    def _placed(self, how: str, array: str, dims: tuple[Index, ...], i: Index, place: Val, value: Val) -> Val:
+        """An array whose index i is changed where it has a value."""
+        assert self.backend.place is not None
         rows = tuple(d for d in dims if d != i)
-        text = self._at(value, rows)
-        if sign < 0:
-            negated = value.prec == UNARY and text == value.text and text.startswith("-")
-            text = text[1:] if negated else f"-{self._at(value, rows, UNARY)}"
         index = [self._at(place if d == i else self._arange(d), rows) for d in dims]
-        return Val(self.backend.add_at(array, index, dims.index(i), text), ATOM, dims, "real")
+        return Val(self.backend.place(how, array, index, dims.index(i), self._at(value, rows)), ATOM, dims, "real")
 
     def _of(self, e: Expr) -> Val:
         return self._arange(e.data) if e.op == "ix" else self.vals[e]
@@ -527,16 +525,34 @@ class _Printer:
                 return self._scatter(stage, places, rest)
             if split := factors(stage):
                 return self._contraction(stage, *split)
-        guard = self._all(stage.guard)
+        guard = None if self._holed(stage) else self._all(stage.guard)
         if stage.op == "sum" and stage.expr is ONE and guard:
             return self._reduced("count", self._condition(guard), stage)
         body = self._value(stage.expr)
         if stage.op == "any":
             return self._reduced("any", self._condition(body), stage)
         body = self._real(body)
+        if hole := self._hole(stage, body):
+            return self._reduced("sum", hole, stage)
         if guard and stage.op in ("sum", "norm"):
             return self._reduced(stage.op, self._where(guard, body, literal(Fraction(0))), stage)
         return self._reduced(stage.op or "", self._lifted([body])[0], stage, guard)
+
+    def _holed(self, stage: Stage) -> Entry | None:
+        """For a sum over all but one place of an axis: that place, to be set to 0."""
+        if self.backend.place is None or stage.op != "sum" or len(stage.guard) != 1 or stage.expr.op == "num":
+            return None
+        at = _at_index(stage.guard[0], "!=")
+        if at is None or at[0] not in stage.over or at[0] not in stage.expr.free or not self._whole(at[1]):
+            return None
+        return Entry("put", stage.expr, ZERO, *at) if at[1].free <= stage.expr.free else None
+
+    def _hole(self, stage: Stage, body: Val) -> Val | None:
+        entry = self._holed(stage)
+        if entry is None:
+            return None
+        array = self._own_copy(body, stage.expr)
+        return self._placed("put", array, body.dims, entry.index, self._value(entry.place), literal(Fraction(0)))
 
     def _all(self, conditions: Sequence[Expr]) -> Val | None:
         """All conditions together, or None if there are none."""
@@ -678,19 +694,53 @@ class _Printer:
         return Val(self.backend.contraction(spec, [a.text for a in arrays]), ATOM, dims, "real")
 
 
-def _one_entry(e: Expr) -> tuple[Index, Expr] | None:
-    """The index and its value for a term that is 0 but where ``index == value``."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An array changed at one place of an axis: ``how`` is add, sub or put; ``folded`` are the nodes that say so."""
+
+    how: str
+    whole: Expr
+    value: Expr
+    index: Index
+    place: Expr
+    folded: tuple[Expr, ...] = ()
+
+
+def _at_index(condition: Expr, relation: str) -> tuple[Index, Expr] | None:
+    """The index and what it is compared with, for a condition ``index == place``."""
+    if condition.op == "cmp" and condition.data == relation:
+        for a, b in (condition.args, condition.args[::-1]):
+            if a.op == "ix" and a.data not in b.free:
+                return a.data, b
+    return None
+
+
+def _one_entry(e: Expr) -> Entry | None:
+    """A term that is 0 but at one place of an axis."""
     if e.op == "pw" and len(e.args) == 3 and e.args[2] is ZERO:
         value, condition = e.args[:2]
     elif e.op == "iverson":
         value, condition = ONE, e.args[0]
     else:
         return None
-    if condition.op == "cmp" and condition.data == "==":
-        for a, b in (condition.args, condition.args[::-1]):
-            if a.op == "ix" and a.data not in b.free and a.data not in value.free:
-                return a.data, b
-    return None
+    at = _at_index(condition, "==")
+    return Entry("add", ZERO, value, *at, (e, condition)) if at and at[0] not in value.free else None
+
+
+def _changed_entries(e: Expr) -> Iterator[Entry]:
+    """The ways to see a node as an array that is changed at one place of an axis."""
+    if e.op in ("add", "sub"):
+        a, b = e.args
+        for whole, term in ((a, b), (b, a)) if e.op == "add" else ((a, b),):
+            found = _one_entry(term)
+            if found and term is not whole and term.free <= whole.free:
+                yield replace(found, how=e.op, whole=whole)
+    elif e.op == "pw" and len(e.args) == 3:
+        first, condition, other = e.args
+        for relation, value, whole in (("==", first, other), ("!=", other, first)):
+            at = _at_index(condition, relation)
+            if at and at[0] in whole.free and at[0] not in value.free and value.free | at[1].free <= whole.free:
+                yield Entry("put", whole, value, *at, (condition,))
 
 
 def _shift(e: Expr, axis: Axis) -> tuple[Index, int] | None:

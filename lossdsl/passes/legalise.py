@@ -26,6 +26,7 @@ from lossdsl.ir.expr import (
     cmp,
     conjuncts,
     div,
+    iverson,
     mul,
     neg,
     num,
@@ -39,6 +40,8 @@ from lossdsl.ir.expr import (
     sub,
 )  # fmt: skip
 from lossdsl.ir.program import Program
+from lossdsl.ir.ranges import Ranges
+from lossdsl.kinds import UNIT
 
 Binders = tuple[Index, ...]
 
@@ -52,6 +55,7 @@ def legalise(program: Program, backend: str) -> Program:
     """The program in the operations that the backend has, with equal values."""
     whole = frozenset(i.name for i in program.inputs if i.kind.role in ("class", "label"))
     exponentials: dict[Expr, tuple[Expr, Expr]] = {}
+    ranges = Ranges(program)
 
     def simplify(e: Expr) -> Expr:
         return _position(_fixed(e, whole) if e.op == "red" else e)
@@ -65,6 +69,8 @@ def legalise(program: Program, backend: str) -> Program:
             return _exp(e, exponentials)
         if e.op == "pw":
             return _nested(e)
+        if e.op == "sub" and e.args[0].op == "call" and e.args[0].data == "sigmoid" and ranges.of(e.args[1]).within(UNIT):
+            return _error(e.args[0].args[0], e.args[1])
         if e.op == "mul":
             return _scaled(e, frozenset(total for _, total in exponentials.values()))
         return e
@@ -228,6 +234,14 @@ def _placed(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) ->
 
 
 # -- reductions written by others -------------------------------------------------------------------------------------
+
+
+def _error(a: Expr, t: Expr) -> Expr:
+    """``sigmoid(a) - t`` as the error of the decision ``a > 0``, and the small rest of the sigmoid: exact for a right answer."""
+    small = call("exp", neg(call("abs", a)))
+    rest = div(small, add(ONE, small))
+    decided = cmp(">", a, ZERO)
+    return add(sub(iverson(decided), t), pw([(neg(rest), decided)], rest))
 
 
 def _nested(e: Expr) -> Expr:
