@@ -21,16 +21,18 @@ class Scope:
 
     ``own`` is the index that a bare name has along each axis, ``written`` what the axis' name denotes when it is written;
     they differ only in arguments, where a written index is out of the function's reach. ``bound`` replaces the axes' free
-    indices by those that brackets have put in their place.
+    indices by those that brackets have put in their place; ``level`` counts the brackets around.
     """
 
-    __slots__ = ("bound", "names", "own", "written")
+    __slots__ = ("bound", "level", "names", "own", "written")
 
-    def __init__(self, names: dict[str, Array | IndexName], own: dict[str, Expr], written: dict[str, Expr], bound: dict[Index, Expr]) -> None:
-        self.names, self.own, self.written, self.bound = names, own, written, bound
+    def __init__(
+        self, names: dict[str, Array | IndexName], own: dict[str, Expr], written: dict[str, Expr], bound: dict[Index, Expr], level: int = 0
+    ) -> None:
+        self.names, self.own, self.written, self.bound, self.level = names, own, written, bound, level
 
-    def child(self) -> Scope:
-        return Scope(dict(self.names), dict(self.own), dict(self.written), dict(self.bound))
+    def child(self, deeper: int = 0) -> Scope:
+        return Scope(dict(self.names), dict(self.own), dict(self.written), dict(self.bound), self.level + deeper)
 
     def bind_axis(self, name: str, axis: str, index: Expr) -> None:
         self.own[name] = self.written[name] = index
@@ -47,13 +49,13 @@ class Scope:
             if index.data.tag == name:
                 mark = fresh(index.data.axis)
                 marks[mark], written[name] = index, ix(mark)
-        return Scope(self.names, self.own, written, self.bound), marks
+        return Scope(self.names, self.own, written, self.bound, self.level), marks
 
     def without(self, indices: Mapping[Index, Any]) -> Scope:
         """The scope that leaves some indices free."""
         if self.bound.keys().isdisjoint(indices):
             return self
-        return Scope(self.names, self.own, self.written, {i: e for i, e in self.bound.items() if i not in indices})
+        return Scope(self.names, self.own, self.written, {i: e for i, e in self.bound.items() if i not in indices}, self.level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Bound:
 
 def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> Steps[tuple[Scope, list[Bound]]]:
     """The inside of a bracket: axes are bound anew, further indices are over the axis or range that follows them."""
-    inner, bounds = scope.child(), list[Bound]()
+    inner, bounds = scope.child(deeper=1), list[Bound]()
     waiting: list[syntax.Name] = []
     for item in bracket.items:
         match item:
@@ -78,7 +80,7 @@ def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> 
                 if any(b.name == name for b in bounds):
                     lowering.fail(f"the axis '{name}' stands twice in one bracket", item.span, f"a second index over it is new: [i, j in {name}]")
                 root = lowering.axes[name]
-                index = fresh(root)
+                index = lowering.binder(root, inner.level, len(bounds))
                 inner.bind_axis(name, root, ix(index))
                 bounds.append(Bound(name, name, root, index))
             case syntax.Name():
@@ -108,7 +110,7 @@ def _binder(lowering: Lowering, item: syntax.Binder, waiting: list[syntax.Name],
         domain = Range(low, high)
     for name in (*waiting, item.name):
         lowering.check_new(name.id, name.span, inner)
-        index = fresh(domain)
+        index = lowering.binder(domain, inner.level, len(bounds))
         axis = item.axis.id if isinstance(domain, str) and isinstance(item.axis, syntax.Name) else None
         inner.names[name.id] = made = IndexName(name.id, ix(index), axis, name.span, ranges=axis is None)
         lowering.indices.append((made, "a bracket"))
@@ -123,7 +125,7 @@ def _end(lowering: Lowering, node: syntax.Node, scope: Scope) -> Steps[Expr]:
         lowering.fail(f"the end of a range is {kind}", node.span, "ends are whole numbers, integer hyper-parameters and sizes: b in 0..bins")
     if term.expr.free or not term.sort.places:
         lowering.blame.not_yet("a range whose end depends on data or on an index", node.span, "run to a fixed end, with a guard: sum[b in 0..m | b < y](..)")
-    return term.number  # type: ignore[no-any-return]
+    return term.number
 
 
 def _no_axis(lowering: Lowering, name: syntax.Name) -> None:

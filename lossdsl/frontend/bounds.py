@@ -162,7 +162,7 @@ def _nonnegative(goal: Expr, facts: Sequence[Expr], kinds: Kinds) -> bool:
     known += [f for v in variables for f in _of_variable(v, kinds)]
     for f in unequal:  # an index that is not 0 is 1 or more
         for g in (f, _scaled(f, Fraction(-1))):
-            if any(_plus(h, _scaled(g, Fraction(-1))) == ((), 0) for h in known):
+            if any(_plus(h, _scaled(g, Fraction(-1))) == ((), Fraction(0)) for h in known):
                 known.append(_plus(g, ((), Fraction(-1))))
     return _search(target, known, _DEPTH)
 

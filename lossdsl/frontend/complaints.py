@@ -392,10 +392,10 @@ def _hint_of_gap(last: str, word: str) -> str:
 def _hint_of_rest(expected: Collection[str]) -> str:
     if "COMMA" in expected and "RSQB" in expected:
         return "axes are separated by ',': real[n, d]"
-    if "COMMA" in expected and not expected & {"STAR"}:
+    if "COMMA" in expected and "STAR" not in expected:
         return "an interval is written [0, 1], (0, inf) or (0, 1]"
     if "ARROW" in expected:
         return "the kind of a function is written (real, real) -> real"
-    if expected & {"LPAR", "LSQB"} and "STAR" not in expected:
+    if ("LPAR" in expected or "LSQB" in expected) and "STAR" not in expected:
         return "an interval is written [0, 1], (0, inf) or (0, 1]"
     return "an operator stands between two values"

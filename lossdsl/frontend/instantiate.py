@@ -78,3 +78,26 @@ def _changed(
         case "cmp" if e.data == "!=" and memo[e.args[0]].op == "iverson" and memo[e.args[1]] is ZERO:
             return memo[e.args[0]].args[0]
     return rebuild(e, [memo[a] for a in e.args])
+
+
+def replace_all(roots: Sequence[Expr], mapping: Mapping[Index, Expr], memo: dict[Expr, Expr]) -> dict[Expr, Expr]:
+    """What roots become when free indices are replaced by others that nothing binds; ``memo`` keeps it for the next time."""
+    keys = frozenset(mapping)
+    stack = list(roots)
+    while stack:
+        e = stack[-1]
+        if e in memo:
+            stack.pop()
+            continue
+        if e.op == "ix":
+            memo[e] = mapping.get(e.data, e)
+        elif keys.isdisjoint(e.free):
+            memo[e] = e
+        else:
+            todo = [a for a in e.args if a not in memo]
+            if todo:
+                stack += todo
+                continue
+            memo[e] = rebuild(e, [memo[a] for a in e.args])
+        stack.pop()
+    return memo

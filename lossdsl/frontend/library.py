@@ -43,6 +43,7 @@ class Entry:
                 self._fail(error)
             finally:
                 self._busy = False
+        assert self._signature is not None
         return self._signature
 
     def lowered(self, functions: Mapping[str, Any]) -> Steps[Compiled]:

@@ -15,7 +15,7 @@ from lossdsl.errors import Source, Span
 from lossdsl.frontend import syntax
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.fit import misfit
-from lossdsl.frontend.instantiate import instantiate
+from lossdsl.frontend.instantiate import instantiate, replace_all
 from lossdsl.frontend.bounds import escapes
 from lossdsl.frontend.remarks import Remark
 from lossdsl.frontend.resolve import CONSTANTS, STANDING, Blame, Find, FunctionParam, Loss, Signature, grouped, in_reach, inside, listed, near
@@ -53,6 +53,7 @@ from lossdsl.ir.expr import (
     PI,
     TRUE,
     ZERO,
+    Axis,
     Expr,
     Index,
     add,
@@ -127,6 +128,9 @@ class Lowering:
         self.targets = self.function_targets(functions)
         self.top = Scope({}, {a: own(root, a) for a, root in self.axes.items()}, {a: own(root, a) for a, root in self.axes.items()}, {})
         self.most = live() + MAX_NODES
+        self.binders: dict[tuple[Axis, int, int], Index] = {}
+        self.replaced: dict[frozenset[tuple[Index, Expr]], dict[Expr, Expr]] = {}
+        self.formals: dict[tuple[str, str], Index] = {}
         self.remarks: dict[tuple[str, Span], Remark] = {}
         self.indices: list[tuple[IndexName, str]] = []
         self.readings: dict[str, Span] = {}
@@ -258,7 +262,7 @@ class Lowering:
         for p in (*d.inputs, *(d.hypers or ())):
             if p.name not in used and p.name not in self.targets and not self.names_axis(p):
                 self.remark("unused-parameter", f"the equation does not use '{p.name}'", p.span, "leave it out, or use it")
-        for escape in escapes(program.roots, (*program.inputs, *program.params)):
+        for escape in escapes(program.roots, (*program.inputs, *program.params)) if self.readings else ():
             span = self.readings.get(escape.name, d.body.span)
             hint = f"guard it: sum[{escape.axis} | {escape.axis} + 1 < size({escape.axis})](..); outside it is NaN"
             self.remark("index-leaves-axis", f"an index of '{escape.name}' may leave the axis '{escape.axis}'", span, hint)
@@ -473,8 +477,8 @@ class Lowering:
     def at(self, array: Array, scope: Scope, name: str, span: Span) -> Term:
         """An array at the scope's own indices."""
         slots = array.slots
-        if not slots:
-            return array.term.at(scope.bound)
+        if not slots or all(s.axis is not None and _is_own(s.index, s.axis) for s in slots):
+            return self.within(array.term, scope)
         mapping = dict(scope.bound)
         seen: set[str] = set()
         for slot in slots:
@@ -491,6 +495,13 @@ class Lowering:
             else:
                 self.fail(f"'{name}' runs over a range and has no value of its own", span, f"index it: {name}[{slot.name}]")
         return array.term.at(mapping)
+
+    def within(self, term: Term, scope: Scope) -> Term:
+        """A term with the axes that the scope binds put in place; what several brackets share is worked out once."""
+        if not scope.bound or scope.bound.keys().isdisjoint(term.expr.free):
+            return term
+        memo = self.replaced.setdefault(frozenset(scope.bound.items()), {})
+        return term.map(replace_all(term.parts(), scope.bound, memo))
 
     def local(self, name: LocalName) -> Steps[Array]:
         """The value of a local, worked out once, where it is defined."""
@@ -535,9 +546,10 @@ class Lowering:
         """A body that is an array as a whole keeps its order; another is indexed by position if it has one axis."""
         if isinstance(body, syntax.Call):
             array: Array = yield self.array(body, scope)
-            if array.slots and any(not _is_own(s.index, s.axis or "") for s in array.slots):
+            roots = [self.axes.get(s.axis or "") for s in array.slots or ()]
+            if len(set(roots)) < len(roots) or None in roots:
                 return array
-            return self.computed(array.term)
+            return self.computed(self.at(array, scope, self.text(body), body.span))
         term: Term = yield self.term(body, scope)
         return self.computed(term)
 
@@ -563,11 +575,19 @@ class Lowering:
                 slots.append(Slot(head.name, head.name, index))
                 continue
             self.check_new(head.name, head.span, inner)
-            index = fresh(self.axes[axis.id] if axis else "?")
+            index = self.formal(head.name, self.axes[axis.id] if axis else "?") if scope is self.top else fresh("?")
             inner.names[head.name] = made = IndexName(head.name, ix(index), axis.id if axis else None, head.span)
             self.indices.append((made, f"the head of '{name}'"))
             slots.append(Slot(head.name, axis.id if axis else None, index))
         return inner, slots
+
+    def binder(self, axis: Axis, level: int, place: int) -> Index:
+        """The index that a bracket binds: the same for all brackets as deep, so that what stands in several is replaced once."""
+        return self.binders.setdefault((axis, level, place), fresh(axis))
+
+    def formal(self, name: str, axis: str) -> Index:
+        """The index that stands for one of a local's head: the same for all locals, so that one used as it stands is shared."""
+        return self.formals.setdefault((name, axis), fresh(axis))
 
     def check_new(self, name: str, span: Span, scope: Scope) -> None:
         """A new index repeats no name in sight."""
@@ -889,11 +909,11 @@ class Lowering:
         for x in node.args:
             args.append((yield self.array(x, marked)))
         name.used = name.read = True
-        array: Array = yield self.apply(name, tuple(args), node)
+        array: Array = yield self.apply(name, tuple(args), scope.level, node)
         array = self.closed(array, scope)
         return Array(array.term.at(marks), array.slots) if marks else array
 
-    def apply(self, name: LocalName, args: tuple[Array, ...], node: syntax.Call) -> Steps[Array]:
+    def apply(self, name: LocalName, args: tuple[Array, ...], level: int, node: syntax.Call) -> Steps[Array]:
         """The body of a local function with its parameters standing for the arguments."""
         self.check_work(node.span)
         key = (name, tuple((a.term.expr, a.term.sort, a.slots, a.term.conds, a.term.rest, a.term.index) for a in args))
@@ -902,7 +922,7 @@ class Lowering:
         local = name.local
         if name.busy:
             self.fail(f"the local function '{local.name}' calls itself", node.span, "a function is made of others; a sum over a range is sum[b in 0..m](..)")
-        scope = self.top.child()
+        scope = self.top.child(deeper=level)
         scope.names |= {p.id: _argument(a) for p, a in zip(local.params or (), args, strict=True)}
         name.busy = True
         try:

@@ -15,10 +15,8 @@ T = TypeVar("T")
 Steps = Generator[Any, Any, T]
 
 
-def run(step: Steps[T] | T) -> T:
+def run(step: Steps[T]) -> T:
     """The result of a step. What is yielded but is no generator counts as a result that is there already."""
-    if not isinstance(step, GeneratorType):
-        return step  # type: ignore[return-value]
     stack: list[Steps[Any]] = [step]
     result: Any = None
     error: Exception | None = None
@@ -29,7 +27,7 @@ def run(step: Steps[T] | T) -> T:
             stack.pop()
             result, error = done.value, None
             if not stack:
-                return result  # type: ignore[no-any-return]
+                return result
         except LossError as raised:
             stack.pop()
             error = raised.with_traceback(None)

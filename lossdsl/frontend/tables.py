@@ -28,7 +28,7 @@ def load(actions: object) -> Lark:
     path = _cache_path(grammar)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
         data, memo = json.loads(path.read_text(encoding="utf-8"), object_hook=_integer_keys)
-        return Lark._load_from_dict(data, memo, transformer=actions)
+        return Lark._load_from_dict(data, memo, transformer=actions)  # type: ignore[no-untyped-call]
     parser = Lark(grammar, transformer=actions, **OPTIONS)
     with contextlib.suppress(OSError, TypeError, ValueError, AttributeError):
         _write(path, json.dumps(Lark(grammar, **OPTIONS).memo_serialize([TerminalDef, Rule])))

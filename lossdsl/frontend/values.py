@@ -100,6 +100,7 @@ class Term:
         """The term with free indices replaced."""
         if not mapping or mapping.keys().isdisjoint(self.expr.free):
             return self
+        mapping = {i: e for i, e in mapping.items() if e.data != i}
         log = self.log
         parts = (self.expr, self.rest, *self.conds, *((log.weight, *log.args, *log.over) if log else ()))
         expr, rest, *more = substitute(parts, mapping)
