@@ -146,7 +146,8 @@ class Loss:
         from lossdsl.runtime import backends
 
         names = pipeline.differentiated(self.program, wrt) if wrt is not None or self.inputs else ()
-        return backends.compile(self._scalar("compile"), backend, names, dict(axes or {}), dict(params))
+        compiled: Compiled = backends.compile(self._scalar("compile"), backend, names, dict(axes or {}), dict(params))
+        return compiled
 
     def source(self, backend: str = "numpy", wrt: str | Sequence[str] | None = None) -> str:
         """A standalone module for a backend, which imports nothing of lossdsl."""

@@ -340,7 +340,7 @@ def is_condition(e: Expr) -> bool:
 Memos = dict[tuple[Index, ...], dict[Expr, Expr]]  # what substitutions of the same indices by the same have found
 
 
-def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, memos: Memos | None = None) -> Expr:
+def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, *, memos: Memos | None = None) -> Expr:
     """A reduction of ``body`` over the binders where ``guard`` holds; the binders get their canonical places.
 
     An ``any`` takes its guard into the body. A sum, max, .. over no index is the body itself, chosen by the guard.

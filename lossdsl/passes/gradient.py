@@ -417,9 +417,9 @@ class Reverse:
                 careful = replace(term, pole=term.pole or (pole and not self._nonzero(a, path)))
                 after = term.pole or (pole and e.data not in _INFINITE_VALUE)
                 gate = term.gate or rows.kinks(e.data, e.args) is not FALSE
-                for x, slope in zip(e.args, rows.derivative(e.data, e.args), strict=True):
-                    if x in self.active and slope is not None and slope is not ZERO:
-                        yield x, replace(self._times(careful, slope), pole=after, gate=gate)
+                for x, rate in zip(e.args, rows.derivative(e.data, e.args), strict=True):
+                    if x in self.active and rate is not None and rate is not ZERO:
+                        yield x, replace(self._times(careful, rate), pole=after, gate=gate)
 
     def _branches(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
         before: list[Expr] = []

@@ -32,7 +32,7 @@ def source(program: Program, backend: str, wrt: Sequence[str]) -> str:
     """A standalone module of value and gradient, which imports nothing of lossdsl."""
     match _known(backend):
         case "torch":
-            return torch_backend().source(program, wrt)
+            return str(torch_backend().source(program, wrt))
         case "numpy":
             from lossdsl.runtime import kernels
 
