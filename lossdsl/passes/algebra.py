@@ -207,7 +207,7 @@ class Names:
     def monomial(self, e: Expr) -> tuple[int, Fraction]:
         """The name of an expression taken as one term, and the number in front of it."""
         form = self.of(e)
-        if len(form) == 1:
+        if _single(form):
             return form[0]
         content, base = _primitive(form)
         return self._monomial(((self._number(("sum", base)), 1),)), content
@@ -248,7 +248,7 @@ class Names:
         for f in p.factors:
             content, base = _primitive(self.of(f.base))
             coefficient *= content**f.power
-            for atom, n in self.factors[base[0][0]] if len(base) == 1 else ((self._number(("sum", base)), 1),):
+            for atom, n in self.factors[base[0][0]] if _single(base) else ((self._number(("sum", base)), 1),):
                 n *= f.power
                 powers[atom, n > 0] = powers.get((atom, n > 0), 0) + n
         key = tuple(sorted((atom, n) for (atom, _), n in powers.items()))
@@ -289,6 +289,11 @@ def _joined(a: Linear, b: Linear, sign: int) -> Linear:
     for m, c in b:
         out[m] = out.get(m, Fraction(0)) + sign * c
     return tuple(sorted(out.items()))
+
+
+def _single(form: Linear) -> bool:
+    """Whether a form is one monomial; what cancelled (``a - a``) is none, as it is no multiple of ``a`` in a product."""
+    return len(form) == 1 and form[0][1] != 0
 
 
 def _primitive(form: Linear) -> tuple[Fraction, Linear]:
