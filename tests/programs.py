@@ -416,7 +416,7 @@ class Writer:
             a = a if d < 2 else self.tame(scope, d)
             return Code(f"{a.at(ATOM)}^{n}", POW, lambda env: power(a.run(env), n))
         base = self.positive(scope, d)
-        e = self.pick((number("alpha", 0.5), number("1.7", 1.7), number("(1/3)", 1 / 3), number("-1", -1))) if self.chance(60) else self.tame(scope, d)
+        e = self.pick((number("alpha" if scope.outer else "0.5", 0.5), number("1.7", 1.7), number("(1/3)", 1 / 3), number("-1", -1))) if self.chance(60) else self.tame(scope, d)
         if e.text == "alpha":
             self.params["alpha"] = None
         return Code(f"{base.at(ATOM)}^{e.at(ATOM) if not e.text.startswith('-') else e.text}", POW, lambda env: power(base.run(env), e.run(env)))

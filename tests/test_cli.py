@@ -89,6 +89,13 @@ def test_check(capsys: Captured, tmp_path: Path) -> None:
     assert "good.loss: a: ok" in out and "bad.loss:1:" in out and "missing.loss" in out
 
 
+def test_check_warns(capsys: Captured, tmp_path: Path) -> None:
+    path = tmp_path / "odd.loss"
+    path.write_text("a(x: real; b = 1) = x^2\n", encoding="utf-8")
+    code, out, _ = run(capsys, "check", str(path))
+    assert code == 0 and f"{path}:1:12: warning: " in out and out.endswith(f"{path}: a: ok\n")
+
+
 def test_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "lossdsl.cli", "show", "nothing_like_it"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -160,6 +160,8 @@ SPELLINGS = [
     (div(red("sum", [I1], x(I1), POSITIVE_X), red("sum", [I2], ONE, cmp(">", x(I2), ONE))), "sum[n | x > 0](x)/count[n | x > 1]"),
     (not_(red("any", [I1], not_(POSITIVE_X))), "all[n](x > 0)"),
     (not_(SOME_X), "not any[n](x > 0)"),
+    (not_(red("any", [I1], and_(POSITIVE_X, not_(cmp("<", x(I1), A))))), "all[n | x > 0](x < a)"),
+    (not_(red("any", [I1], TRUE)), "not any[n](1 == 1)"),
     (pw([(red("max", [I1], x(I1), POSITIVE_X), SOME_X)], ZERO), "max[n | x > 0](x, default = 0)"),
     (pw([(red("max", [I1], x(I1)), cmp(">", size("n"), ZERO))], INF), "max[n](x, default = inf)"),
 ]  # fmt: skip
