@@ -96,7 +96,9 @@ def source(what: What, backend: Annotated[str, typer.Option(help="numpy or torch
 
 @app.command()
 def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The .loss files to check.")]) -> None:
-    """Check .loss files; the exit status is 1 if one has an error."""
+    """Print the errors and warnings of .loss files; the exit status is 1 if there is an error."""
+    from lossdsl.frontend import load_text_with_warnings
+
     failed = False
     for path in files:
         try:
@@ -105,7 +107,8 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="T
             failed = True
             print(error)
         else:
-            print(f"{path}: {', '.join(losses) or 'no losses'}: ok")
+            _, warnings = load_text_with_warnings(path.read_text(encoding="utf-8"), str(path), (path.parent,))
+            print(*warnings, f"{path}: {', '.join(losses)}: ok", sep="\n")
     if failed:
         raise typer.Exit(1)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lossdsl
+from lossdsl.frontend import load_text_with_warnings
 
 LIBRARY = Path(__file__).parent.parent / "library"
 FILES = sorted(LIBRARY.glob("*/*.loss"))
@@ -99,6 +100,7 @@ def test_a_file_is_one_documented_loss(path: Path) -> None:
     assert loss.inputs[0].name in loss.program.wrt, "predictions come first"
     assert any(n.tag == "source" for n in loss.notes)
     assert loss == lossdsl.load(path.stem)
+    assert not load_text_with_warnings(path.read_text(encoding="utf-8"))[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
