@@ -78,7 +78,9 @@ def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> 
                 if waiting:
                     _no_axis(lowering, waiting[0])
                 if any(b.name == name for b in bounds):
-                    lowering.fail(f"the axis '{name}' stands twice in one bracket", item.span, f"a second index over it is new: [i, j in {name}]")
+                    lowering.fail(
+                        f"the axis '{name}' stands twice in one bracket", item.span, f"a second index over it is new: [i, j in {name}]"
+                    )
                 root = lowering.axes[name]
                 index = lowering.binder(root, inner.level, len(bounds))
                 inner.bind_axis(name, root, ix(index))
@@ -95,13 +97,17 @@ def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> 
     return inner, bounds
 
 
-def _binder(lowering: Lowering, item: syntax.Binder, waiting: list[syntax.Name], scope: Scope, inner: Scope, bounds: list[Bound]) -> Steps[None]:
+def _binder(
+    lowering: Lowering, item: syntax.Binder, waiting: list[syntax.Name], scope: Scope, inner: Scope, bounds: list[Bound]
+) -> Steps[None]:
     domain: str | Range
     if item.high is None:
         if not isinstance(item.axis, syntax.Name):
             lowering.fail("an index runs over an axis or a range", item.axis.span, "write i in n, or b in 0..3")
         if item.axis.id not in lowering.axes:
-            hint = near(item.axis.id, lowering.axes, f"axes are {listed(lowering.axes)}" if lowering.axes else "inputs declare axes: x: real[n]")
+            hint = near(
+                item.axis.id, lowering.axes, f"axes are {listed(lowering.axes)}" if lowering.axes else "inputs declare axes: x: real[n]"
+            )
             lowering.fail(f"there is no axis '{item.axis.id}'", item.axis.span, hint)
         domain = lowering.axes[item.axis.id]
     else:
@@ -122,9 +128,13 @@ def _end(lowering: Lowering, node: syntax.Node, scope: Scope) -> Steps[Expr]:
     term = yield lowering.number(node, scope)
     if not term.sort.integer:
         kind = "a fraction" if term.literal is not None else "a real number"
-        lowering.fail(f"the end of a range is {kind}", node.span, "ends are whole numbers, integer hyper-parameters and sizes: b in 0..bins")
+        lowering.fail(
+            f"the end of a range is {kind}", node.span, "ends are whole numbers, integer hyper-parameters and sizes: b in 0..bins"
+        )
     if term.expr.free or not term.sort.places:
-        lowering.blame.not_yet("a range whose end depends on data or on an index", node.span, "run to a fixed end, with a guard: sum[b in 0..m | b < y](..)")
+        lowering.blame.not_yet(
+            "a range whose end depends on data or on an index", node.span, "run to a fixed end, with a guard: sum[b in 0..m | b < y](..)"
+        )
     return term.number
 
 
@@ -133,12 +143,20 @@ def _no_axis(lowering: Lowering, name: syntax.Name) -> None:
     if name.id in lowering.names:
         hint = f"a bracket names axes: {listed(axes)}" if axes else "inputs declare axes: x: real[n]"
         lowering.fail(f"'{name.id}' is no axis", name.span, hint)
-    otherwise = f"axes are {listed(axes)}; a further index is written {name.id} in {next(iter(axes))}" if axes else "inputs declare axes: x: real[n]"
+    otherwise = (
+        f"axes are {listed(axes)}; a further index is written {name.id} in {next(iter(axes))}"
+        if axes
+        else "inputs declare axes: x: real[n]"
+    )
     lowering.fail(f"there is no axis '{name.id}'", name.span, near(name.id, axes, otherwise))
 
 
 def _no_binder(lowering: Lowering, bracket: syntax.Bracket, item: syntax.Node) -> None:
     if isinstance(item, syntax.Keyword):
-        lowering.fail("an option stands in a bracket", item.span, f"options follow the argument: {lowering.text(bracket.base)}[n](x, {item.name} = ..)")
+        lowering.fail(
+            "an option stands in a bracket",
+            item.span,
+            f"options follow the argument: {lowering.text(bracket.base)}[n](x, {item.name} = ..)",
+        )
     hint = "write axes, indices `i in n`, and a guard after '|': sum[i in n | condition](x[i])"
     lowering.fail("a bracket of a reduction names axes and indices", item.span, hint)

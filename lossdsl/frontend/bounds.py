@@ -255,5 +255,3 @@ def _plus(a: Linear, b: Linear) -> Linear:
 
 def _scaled(a: Linear, factor: Fraction) -> Linear:
     return tuple((v, c * factor) for v, c in a[0]), a[1] * factor
-
-

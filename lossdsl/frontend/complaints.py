@@ -46,7 +46,7 @@ def _lines(chunk: str, place: int) -> list[int]:
     starts = [place if place == 0 or chunk[place - 1] == "\n" else chunk.find("\n", place) + 1]
     while (following := chunk.find("\n", starts[-1]) + 1) > 0:
         starts.append(following)
-    return [s for s in starts if re.match(r"[^\S\n]*[^\s#]", chunk[s:s + 200])]
+    return [s for s in starts if re.match(r"[^\S\n]*[^\s#]", chunk[s : s + 200])]
 
 
 def _check_columns(source: Source, base: int, chunk: str, lines: list[int], first: int) -> None:
@@ -55,12 +55,20 @@ def _check_columns(source: Source, base: int, chunk: str, lines: list[int], firs
     begin, *rest = lines
     if chunk[begin].isspace():
         place = base + begin + len(chunk[begin:]) - len(chunk[begin:].lstrip())
-        raise _fail(source, place, _word_end(source.text, place), "an indented line that continues nothing", "a definition starts in column 0")
+        raise _fail(
+            source, place, _word_end(source.text, place), "an indented line that continues nothing", "a definition starts in column 0"
+        )
     if not starts_name(chunk, begin):
         place = base + begin
         _check_character(source, place)
         word = _found(source.text, place)
-        raise _fail(source, place, place + len(word), f"expected a definition, found '{word}'", "a definition is: name(inputs; hyper-parameters) = equation")
+        raise _fail(
+            source,
+            place,
+            place + len(word),
+            f"expected a definition, found '{word}'",
+            "a definition is: name(inputs; hyper-parameters) = equation",
+        )
     for start in rest:
         if not chunk[start].isspace():
             place = base + start
@@ -83,18 +91,32 @@ def check_depth(source: Source, base: int, chunk: str, most: int) -> None:
             opened, where = stack[-1]
             want = {"(": ")", "[": "]"}[opened]
             line, column = source.locate(base + where)
-            raise _fail(source, base + place, 0, f"expected '{want}', found '{sign}'", f"the '{opened}' of line {line}, column {column} is closed by '{want}'")
+            raise _fail(
+                source,
+                base + place,
+                0,
+                f"expected '{want}', found '{sign}'",
+                f"the '{opened}' of line {line}, column {column} is closed by '{want}'",
+            )
         elif stack:
             stack.pop()
         else:
-            raise _fail(source, base + place, 0, f"this '{sign}' closes nothing", f"leave it out, or open it with '{'(' if sign == ')' else '['}'")
+            raise _fail(
+                source, base + place, 0, f"this '{sign}' closes nothing", f"leave it out, or open it with '{'(' if sign == ')' else '['}'"
+            )
 
 
 def check_signs(source: Source, base: int, chunk: str) -> None:
     """Signs that would be read as two."""
     for m in re.finditer(_SKIP.pattern + r"|\.\.\.+", chunk):
         if m[0].startswith("..."):
-            raise _fail(source, base + m.start(), base + m.end(), f"'{_short(m[0])}' is no sign of the language", "a range is written 0..3, both ends included")
+            raise _fail(
+                source,
+                base + m.start(),
+                base + m.end(),
+                f"'{_short(m[0])}' is no sign of the language",
+                "a range is written 0..3, both ends included",
+            )
 
 
 def _half_open(chunk: str, stack: list[tuple[str, int]], place: int) -> bool:
@@ -159,12 +181,32 @@ def _word_end(text: str, place: int) -> int:
 
 
 _SIGNS = {
-    "RPAR": "')'", "RSQB": "']'", "LPAR": "'('", "LSQB": "'['", "COMMA": "','", "SEMICOLON": "';'", "COLON": "':'", "EQUAL": "'='",
-    "VBAR": "'|'", "IN": "'in'", "IF": "'if'", "OTHERWISE": "'otherwise'", "WHERE": "'where'", "RANGE": "'..'", "ARROW": "'->'",
-    "DOT": "'.'", "COMPARE": "a comparison", "LOCAL": "a local definition", "TAG": "a property such as CONVEX",
-    "STRING": 'a text in double quotes', "SECTION": "the number of a section", "INT": "a whole number",
-    "PATH": "a function of a library", "DOC": "a docstring", "$END": "the end of the definition",
-}  # fmt: skip
+    "RPAR": "')'",
+    "RSQB": "']'",
+    "LPAR": "'('",
+    "LSQB": "'['",
+    "COMMA": "','",
+    "SEMICOLON": "';'",
+    "COLON": "':'",
+    "EQUAL": "'='",
+    "VBAR": "'|'",
+    "IN": "'in'",
+    "IF": "'if'",
+    "OTHERWISE": "'otherwise'",
+    "WHERE": "'where'",
+    "RANGE": "'..'",
+    "ARROW": "'->'",
+    "DOT": "'.'",
+    "COMPARE": "a comparison",
+    "LOCAL": "a local definition",
+    "TAG": "a property such as CONVEX",
+    "STRING": "a text in double quotes",
+    "SECTION": "the number of a section",
+    "INT": "a whole number",
+    "PATH": "a function of a library",
+    "DOC": "a docstring",
+    "$END": "the end of the definition",
+}
 _OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "COMPARE", "AND", "OR", "LPAR", "LSQB", "IF", "OTHERWISE"}
 _OPERANDS = {"NAME", "NUMBER", "LPAR", "MINUS", "NOT"}
 
@@ -221,15 +263,47 @@ def _last_word(text: str) -> str:
 # -- characters that no text of the language holds ----------------------------------------------------------------------
 
 _CHARACTERS = {
-    "≤": "write <=", "≥": "write >=", "≠": "write !=", "−": "write - (the one on the keyboard)", "–": "write -", "—": "write -",
-    "×": "write * for a product", "·": "write * for a product", "⋅": "write * for a product", "÷": "write /", "√": "write sqrt(..)",
-    "²": "write ^2", "³": "write ^3", "∞": "write inf", "∑": "write sum[n](..)", "Σ": "write sum[n](..)", "∏": "write prod[n](..)",
-    "∈": "write in", "∧": "write and", "∨": "write or", "¬": "write not", "→": "write ->", "½": "write 1/2", "∂": "write grad[x](..)",
-    "{": "group with ( )", "}": "group with ( )", "\\": "this is no LaTeX: write a*b, a/b, sum[n](..), sqrt(..)",
-    "@": "write sum[d](x*w) or dot(x, w)", "%": "write mod(a, b)", "&": "write and", "~": "write not", "!": "write not", "?": "write piecewise(a if condition, b otherwise)",
-    "$": "names hold letters, digits and _", "'": "texts stand in double quotes, in annotations only", "`": "names stand without quotes",
-    "\u00a0": "write a plain space", "“": 'write "', "”": 'write "', "’": "names hold letters, digits and _",
-}  # fmt: skip
+    "≤": "write <=",
+    "≥": "write >=",
+    "≠": "write !=",
+    "−": "write - (the one on the keyboard)",
+    "–": "write -",
+    "—": "write -",
+    "×": "write * for a product",
+    "·": "write * for a product",
+    "⋅": "write * for a product",
+    "÷": "write /",
+    "√": "write sqrt(..)",
+    "²": "write ^2",
+    "³": "write ^3",
+    "∞": "write inf",
+    "∑": "write sum[n](..)",
+    "Σ": "write sum[n](..)",
+    "∏": "write prod[n](..)",
+    "∈": "write in",
+    "∧": "write and",
+    "∨": "write or",
+    "¬": "write not",
+    "→": "write ->",
+    "½": "write 1/2",
+    "∂": "write grad[x](..)",
+    "{": "group with ( )",
+    "}": "group with ( )",
+    "\\": "this is no LaTeX: write a*b, a/b, sum[n](..), sqrt(..)",
+    "@": "write sum[d](x*w) or dot(x, w)",
+    "%": "write mod(a, b)",
+    "&": "write and",
+    "~": "write not",
+    "!": "write not",
+    "?": "write piecewise(a if condition, b otherwise)",
+    "$": "names hold letters, digits and _",
+    "'": "texts stand in double quotes, in annotations only",
+    "`": "names stand without quotes",
+    "\u00a0": "write a plain space",
+    "“": 'write "',
+    "”": 'write "',
+    "’": "names hold letters, digits and _",
+}
 _LEGAL = re.compile(r"[\w\s()\[\]+\-*/^<>=!.,:;|\"#&]", re.ASCII)
 
 
@@ -244,11 +318,21 @@ def _check_character(source: Source, place: int) -> None:
     if char == "!" or char in _CHARACTERS:
         raise _fail(source, place, place + 1, f"'{char}' is no sign of the language", _CHARACTERS[char])
     shown = f"'{char}'" if char.isprintable() else f"the character U+{ord(char):04X}"
-    hint = "names hold the letters a-z, Greek letters, digits and _" if char.isalnum() else "the signs are + - * / ^ < > = ! ( ) [ ] , ; : | . and \" for texts"
+    hint = (
+        "names hold the letters a-z, Greek letters, digits and _"
+        if char.isalnum()
+        else 'the signs are + - * / ^ < > = ! ( ) [ ] , ; : | . and " for texts'
+    )
     raise _fail(source, place, place + 1, f"{shown} is no sign of the language", hint)
 
 
-_PAIRS = {"**": "write ^ for a power: x^2", "//": "a comment starts with #", "<>": "write !=", "++": "write x + 1", "--": "write x - 1, or -(-x)"}
+_PAIRS = {
+    "**": "write ^ for a power: x^2",
+    "//": "a comment starts with #",
+    "<>": "write !=",
+    "++": "write x + 1",
+    "--": "write x - 1, or -(-x)",
+}
 
 
 def _check_pair(source: Source, place: int) -> None:
@@ -261,12 +345,17 @@ def _check_pair(source: Source, place: int) -> None:
 # -- hints ------------------------------------------------------------------------------------------------------------
 
 _AT = (
-    (r"&", "write and"), (r"=<", "write <="), (r"=>", "write >="),
-    (r":=", "write ="), (r"\.\.\.", "a range is written 0..3, both ends included"),
-    (r"else\b", "write piecewise(a if condition, b otherwise)"), (r"elif\b", "write piecewise(a if condition, b if condition, c otherwise)"),
-    (r"for\b", "write sum[i in n](..) for a sum over i"), (r"lambda\b", "write a local function: D(u, v) = .. in `where`"),
+    (r"&", "write and"),
+    (r"=<", "write <="),
+    (r"=>", "write >="),
+    (r":=", "write ="),
+    (r"\.\.\.", "a range is written 0..3, both ends included"),
+    (r"else\b", "write piecewise(a if condition, b otherwise)"),
+    (r"elif\b", "write piecewise(a if condition, b if condition, c otherwise)"),
+    (r"for\b", "write sum[i in n](..) for a sum over i"),
+    (r"lambda\b", "write a local function: D(u, v) = .. in `where`"),
     (r"\|", "a guard stands last in a bracket, sum[n | condition](x); an absolute value is abs(x)"),
-)  # fmt: skip
+)
 
 
 def _hint(chunk: str, place: int, word: str, expected: Collection[str]) -> str:
@@ -300,10 +389,15 @@ def _hint_of_line(chunk: str, place: int, word: str) -> str | None:
 
 
 _ANNOTATION_HINTS = {
-    "survey": "write survey 4.2.7 (14): CONT, CONVEX", "claim": "write claim CONVEX, or claim CONVEX if a > 0",
-    "source": 'write source "Author (year), title"', "note": 'write note "text"', "wrt": "write wrt f, with names of inputs",
-    "batch": "write batch n, with the name of an axis", "require": "write require lo < hi", "oracle": "write oracle torch.nn.functional.mse_loss(f, y)",
-}  # fmt: skip
+    "survey": "write survey 4.2.7 (14): CONT, CONVEX",
+    "claim": "write claim CONVEX, or claim CONVEX if a > 0",
+    "source": 'write source "Author (year), title"',
+    "note": 'write note "text"',
+    "wrt": "write wrt f, with names of inputs",
+    "batch": "write batch n, with the name of an axis",
+    "require": "write require lo < hi",
+    "oracle": "write oracle torch.nn.functional.mse_loss(f, y)",
+}
 
 
 def _hint_of_number(before: str, chunk: str, place: int, word: str) -> str | None:
@@ -317,7 +411,11 @@ def _hint_of_number(before: str, chunk: str, place: int, word: str) -> str | Non
     if word[0].isalpha():
         return f"write {m[1]}*{word}"
     if word.startswith("."):
-        return "a number has one point, with digits on both sides" if "." in m[1] or word[1:].isdigit() else f"write {m[1]}.0, with digits after the point"
+        return (
+            "a number has one point, with digits on both sides"
+            if "." in m[1] or word[1:].isdigit()
+            else f"write {m[1]}.0, with digits after the point"
+        )
     return None
 
 

@@ -10,12 +10,26 @@ _LOGARITHMIC = ("logit", "logprob")
 
 # (given, due): how the one is made of the other
 _MAKE = {
-    ("logit", "prob"): "use sigmoid(s)", ("logit", "unit"): "use sigmoid(s)", ("logit", "binary"): "use sigmoid(s) where a probability is due",
-    ("logit", "simplex"): "use softmax[k](s)", ("logprob", "prob"): "use exp(s)", ("logprob", "unit"): "use exp(s)", ("logprob", "simplex"): "declare exp(s) as an input",
-    ("prob", "logit"): "use logit(p)", ("unit", "logit"): "use logit(p)", ("prob", "logprob"): "use log(p)", ("unit", "logprob"): "use log(p)",
-    ("simplex", "logit"): "use log(p)", ("simplex", "logprob"): "use log(p)", ("sign", "binary"): "use (y + 1)/2", ("sign", "unit"): "use (y + 1)/2",
-    ("binary", "sign"): "use 2*y - 1", ("unit", "sign"): "use 2*y - 1", ("sign", "prob"): "use (y + 1)/2", ("prob", "sign"): "use 2*p - 1",
-}  # fmt: skip
+    ("logit", "prob"): "use sigmoid(s)",
+    ("logit", "unit"): "use sigmoid(s)",
+    ("logit", "binary"): "use sigmoid(s) where a probability is due",
+    ("logit", "simplex"): "use softmax[k](s)",
+    ("logprob", "prob"): "use exp(s)",
+    ("logprob", "unit"): "use exp(s)",
+    ("logprob", "simplex"): "declare exp(s) as an input",
+    ("prob", "logit"): "use logit(p)",
+    ("unit", "logit"): "use logit(p)",
+    ("prob", "logprob"): "use log(p)",
+    ("unit", "logprob"): "use log(p)",
+    ("simplex", "logit"): "use log(p)",
+    ("simplex", "logprob"): "use log(p)",
+    ("sign", "binary"): "use (y + 1)/2",
+    ("sign", "unit"): "use (y + 1)/2",
+    ("binary", "sign"): "use 2*y - 1",
+    ("unit", "sign"): "use 2*y - 1",
+    ("sign", "prob"): "use (y + 1)/2",
+    ("prob", "sign"): "use 2*p - 1",
+}
 
 
 def misfit(given: Sort, due: Kind, of: str | None) -> tuple[str, str] | None:
@@ -72,7 +86,15 @@ def _number(given: Sort, due: Kind) -> tuple[str, str] | None:
     if not other and (_holds(due.name, due.domain, name, domain) or _holds(name, domain, due.name, due.domain)):
         return None
     hint = _MAKE.get((name, due.name), f"{due.name}: {KINDS[due.name].doc}" if due.interval is None else f"values lie in {due.interval}")
-    return ("a condition" if given.role == "condition" else f"an {name}" if name == "integer" else f"a {name}" if name != "real" else f"a number in {domain}"), hint
+    return (
+        "a condition"
+        if given.role == "condition"
+        else f"an {name}"
+        if name == "integer"
+        else f"a {name}"
+        if name != "real"
+        else f"a number in {domain}"
+    ), hint
 
 
 def _holds(outer: str, a: Interval, inner: str, b: Interval) -> bool:

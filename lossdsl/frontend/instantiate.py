@@ -60,9 +60,13 @@ def _open(e: Expr, axes: Mapping[str, str], memo: Mapping[Expr, Expr]) -> tuple[
 
 
 def _changed(
-    e: Expr, memo: Mapping[Expr, Expr], opened: Mapping[Expr, tuple[tuple[Index, ...], Expr, Expr]], values: Values, axes: Mapping[str, str],
+    e: Expr,
+    memo: Mapping[Expr, Expr],
+    opened: Mapping[Expr, tuple[tuple[Index, ...], Expr, Expr]],
+    values: Values,
+    axes: Mapping[str, str],
     indices: Mapping[Index, Expr],
-) -> Expr:  # fmt: skip
+) -> Expr:
     match e.op:
         case "ref" if e.data in values:
             formals, expr = values[e.data]

@@ -100,7 +100,11 @@ class File:
             if d.name in self.entries:
                 first = self.source.locate(self.entries[d.name].definition.base + self.entries[d.name].definition.span.start)[0]
                 blame = Blame(self.source, d.base)
-                self.errors.append(blame.error(f"'{d.name}' is defined twice", d.span, f"the first definition is in line {first}; give one of them another name"))
+                self.errors.append(
+                    blame.error(
+                        f"'{d.name}' is defined twice", d.span, f"the first definition is in line {first}; give one of them another name"
+                    )
+                )
             else:
                 self.entries[d.name] = Entry(self, d)
         self.broken = {n: Broken(n, e) for e in self.errors if (n := _broken_name(self.source, e)) and n not in self.entries}
@@ -243,7 +247,12 @@ def _programs(file: File, functions: Mapping[str, str]) -> dict[str, Program]:
     if errors:
         raise _together(errors)
     if not file.entries:
-        raise LossError("the text holds no definition", span=Span(0, 1), source=file.source, hint="a definition is: name(inputs; hyper-parameters) = equation")
+        raise LossError(
+            "the text holds no definition",
+            span=Span(0, 1),
+            source=file.source,
+            hint="a definition is: name(inputs; hyper-parameters) = equation",
+        )
     return out
 
 
@@ -255,7 +264,6 @@ def _own(entry: Entry, functions: Mapping[str, str]) -> dict[str, str]:
 
 def _together(errors: Sequence[LossError]) -> LossError:
     """One error for all, in the order of the file."""
-    first, *others = sorted(errors, key=lambda e: (e.span.start if e.span else 0))
+    first, *others = sorted(errors, key=lambda e: e.span.start if e.span else 0)
     first.others = tuple(others)
     return first
-

@@ -12,16 +12,28 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from lossdsl.errors import Source, Span
-from lossdsl.frontend import syntax
+from lossdsl.frontend import syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
+from lossdsl.frontend.bounds import escapes
 from lossdsl.frontend.fit import misfit
 from lossdsl.frontend.instantiate import instantiate, replace_all
-from lossdsl.frontend.bounds import escapes
 from lossdsl.frontend.remarks import Remark
-from lossdsl.frontend.resolve import CONSTANTS, STANDING, Blame, Find, FunctionParam, Loss, Signature, grouped, in_reach, inside, listed, near
+from lossdsl.frontend.resolve import (
+    CONSTANTS,
+    STANDING,
+    Blame,
+    Find,
+    FunctionParam,
+    Loss,
+    Signature,
+    grouped,
+    in_reach,
+    inside,
+    listed,
+    near,
+)
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import (
-    CONDITION,
     INTEGER,
     LOGARITHMS,
     NUMBER,
@@ -109,13 +121,17 @@ class LocalName:
         self.busy = self.used = self.read = False
 
 
-def lower(definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]) -> Steps[Compiled]:
+def lower(
+    definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]
+) -> Steps[Compiled]:
     """The meaning of a definition; ``functions`` says which function a function-valued hyper-parameter stands for."""
     return (yield Lowering(definition, source, signature, find, functions).compiled())
 
 
 class Lowering:
-    def __init__(self, definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]) -> None:
+    def __init__(
+        self, definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]
+    ) -> None:
         self.definition, self.signature, self.find = definition, signature, find
         self.blame = Blame(source, definition.base)
         self.fail = self.blame.fail
@@ -218,7 +234,12 @@ class Lowering:
                 continue
             if isinstance(node, syntax.Binder):
                 inside.add(node.name.id)
-            if isinstance(node, syntax.Name) and node.id not in inside and not self.is_name(node.id) and not self.is_bound_in(local.body, node.id):
+            if (
+                isinstance(node, syntax.Name)
+                and node.id not in inside
+                and not self.is_name(node.id)
+                and not self.is_bound_in(local.body, node.id)
+            ):
                 self.unknown(node, self.top)
             stack += syntax.children(node)
 
@@ -232,16 +253,20 @@ class Lowering:
             node = stack.pop()
             if isinstance(node, syntax.Binder) and node.name.id == name:
                 return True
-            if isinstance(node, syntax.Bracket) and any(isinstance(i, syntax.Binder) for i in node.items):
-                if any(isinstance(i, syntax.Name) and i.id == name for i in node.items):
-                    return True
+            items = node.items if isinstance(node, syntax.Bracket) else ()
+            if any(isinstance(i, syntax.Binder) for i in items) and any(isinstance(i, syntax.Name) and i.id == name for i in items):
+                return True
             stack += syntax.children(node)
         return False
 
     def check_work(self, span: Span) -> None:
         """Names stand for expressions, and what they stand for may double with each of them."""
         if live() > self.most or len(self.applied) > MAX_NODES // 10:
-            self.fail(f"the definition grows beyond {MAX_NODES:,} nodes when its names are written out", span, "let each local use the ones before it fewer times")
+            self.fail(
+                f"the definition grows beyond {MAX_NODES:,} nodes when its names are written out",
+                span,
+                "let each local use the ones before it fewer times",
+            )
 
     # -- warnings
 
@@ -279,7 +304,7 @@ class Lowering:
         for name in given:
             if name not in known:
                 self.fail(f"'{self.signature.name}' has no function '{name}' as a hyper-parameter", self.definition.span,
-                          near(name, known, f"it has {listed(known)}" if known else "none of its hyper-parameters is a function"))  # fmt: skip
+                          near(name, known, f"it has {listed(known)}" if known else "it has no function"))  # fmt: skip
         for p in self.signature.functions:
             what = given.get(p.name, p.default)
             if what is None:
@@ -287,7 +312,9 @@ class Lowering:
                 self.blame.not_yet(f"the function '{p.name}', which has no default and is not given,", p.span, hint)
             target = self.global_function(what) if isinstance(what, str) else what
             if target is None:
-                hint = near(str(what), [*VECTORS, *FUNCTIONS], f"write a number, {p.name} = 0.5, or the name of a function, {p.name} = euclidean")
+                hint = near(
+                    str(what), [*VECTORS, *FUNCTIONS], f"write a number, {p.name} = 0.5, or the name of a function, {p.name} = euclidean"
+                )
                 self.fail(f"'{_short(str(what))}', the default of '{p.name}', is neither a number nor a function", p.span, hint)
             out[p.name] = target
         return out
@@ -366,7 +393,12 @@ class Lowering:
                 return value(pow_(a.number, b.number), INTEGER if a.sort.integer and b.sort.integer and _natural(b) else NUMBER)
         sort = whole(a, b)
         if node.op == "-" and b.sort.role == "condition" and a.literal == 1:
-            self.remark("one-minus-condition", "1 - a condition counts where it does not hold", node.span, f"write not {_grouped(self.text(node.right))} where a condition is meant")
+            self.remark(
+                "one-minus-condition",
+                "1 - a condition counts where it does not hold",
+                node.span,
+                f"write not {_grouped(self.text(node.right))} where a condition is meant",
+            )
         out = value((add if node.op == "+" else sub)(a.number, b.number), sort)
         index = a.index or b.index
         return replace(out, index=index) if index and sort.role == "index" else out
@@ -459,11 +491,7 @@ class Lowering:
             self.fail(f"'{name}' is no standing name here, for '{self.signature.name}' declares its inputs", node.span, hint)
         if name in self.functions or name in self.targets or name in SPECIAL or name in REDUCTIONS or name in VECTORS or find_row(name):
             self.fail(f"'{name}' is a function and stands where a value is due", node.span, f"call it: {_example(name)}")
-        special = {"e": "write exp(x) for e^x", "E": "write exp(x) for e^x", "Inf": "write inf", "infinity": "write inf", "nan": "write piecewise(0 if 1 < 0)",
-                   "NaN": "write piecewise(0 if 1 < 0)", "Pi": "write pi", "True": "write a comparison", "False": "write a comparison",
-                   "true": "write a comparison", "false": "write a comparison", "None": "leave it out"}  # fmt: skip
-        words = ("if", "otherwise", "in", "and", "or", "where")
-        if name in words:
+        if name in ("if", "otherwise", "in", "and", "or", "where"):
             self.fail(f"'{name}' is a word of the language and stands where a value is due", node.span, "something is missing before it")
         bound = self.is_bound_in(self.definition.body, name) or any(self.is_bound_in(x.body, name) for x in self.definition.locals)
         if bound:
@@ -472,7 +500,7 @@ class Lowering:
         otherwise = "declare it as an input or a hyper-parameter, or define it in `where`"
         if len(name) == 1 and self.axes:
             otherwise = f"bind it in a bracket, sum[{name} in {next(iter(self.axes))}](..), or declare it as an input"
-        self.fail(f"there is no name '{_short(name)}'", node.span, special.get(name) or near(name, known, otherwise))
+        self.fail(f"there is no name '{_short(name)}'", node.span, words.NAMES.get(name) or near(name, known, otherwise))
 
     def at(self, array: Array, scope: Scope, name: str, span: Span) -> Term:
         """An array at the scope's own indices."""
@@ -483,13 +511,19 @@ class Lowering:
         seen: set[str] = set()
         for slot in slots:
             if slot.axis is None:
-                self.fail(f"the axis of the index '{slot.name}' of '{name}' is not known here", span, f"index it: {name}[{', '.join(s.name for s in slots)}]")
+                self.fail(
+                    f"the axis of the index '{slot.name}' of '{name}' is not known here",
+                    span,
+                    f"index it: {name}[{', '.join(s.name for s in slots)}]",
+                )
             if slot.axis in scope.own:
                 if _is_own(slot.index, slot.axis):
                     continue
                 root = self.axes[slot.axis]
                 if root in seen:
-                    self.fail(f"'{name}' has two indices over the axis '{root}'", span, f"index it: {name}[{', '.join(s.name for s in slots)}]")
+                    self.fail(
+                        f"'{name}' has two indices over the axis '{root}'", span, f"index it: {name}[{', '.join(s.name for s in slots)}]"
+                    )
                 seen.add(root)
                 mapping[slot.index] = scope.own[slot.axis]
             else:
@@ -523,7 +557,11 @@ class Lowering:
             self.blame.not_yet("a recursion along an axis", name.local.span, "write the sum out, if it has a closed form")
         others = [x.name for x in busy if x is not name.local]
         by = f"by way of {listed(others)}" if others else "by itself"
-        self.fail(f"'{name.local.name}' is defined {by}", name.local.span, "a local has no cycle, except one that shifts an axis: piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)")
+        self.fail(
+            f"'{name.local.name}' is defined {by}",
+            name.local.span,
+            "a local has no cycle, except one that shifts an axis: piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)",
+        )
 
     def template(self, local: syntax.Local, scope: Scope) -> Steps[Array]:
         """The value of a local over the indices of its head."""
@@ -563,12 +601,20 @@ class Lowering:
         """A scope in which the indices of a head are bound, and their slots."""
         if not heads:
             return scope, []
-        inner, slots = scope.child(), []
+        inner, slots = scope.child(), list[Slot]()
         for head, axis in grouped(heads, self.axes):
             if any(s.name == head.name for s in slots):
-                self.fail(f"the index '{head.name}' stands twice in the head of '{name}'", head.span, f"a second index over an axis has its own name: {name}[i, j]")
+                self.fail(
+                    f"the index '{head.name}' stands twice in the head of '{name}'",
+                    head.span,
+                    f"a second index over an axis has its own name: {name}[i, j]",
+                )
             if axis is not None and axis.id not in self.axes:
-                self.fail(f"there is no axis '{axis.id}'", axis.span, near(axis.id, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"))
+                self.fail(
+                    f"there is no axis '{axis.id}'",
+                    axis.span,
+                    near(axis.id, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"),
+                )
             if axis is None and head.name in self.axes:
                 index = fresh(self.axes[head.name])
                 inner.bind_axis(head.name, self.axes[head.name], ix(index))
@@ -596,7 +642,13 @@ class Lowering:
             what = "an index" if isinstance(scope.names[name], IndexName) else "a parameter of the local function"
         elif name in self.names:
             known = self.names[name]
-            what = "a local" if isinstance(known, LocalName) else "an input" if any(i.name == name for i in self.signature.inputs) else "a hyper-parameter"
+            what = (
+                "a local"
+                if isinstance(known, LocalName)
+                else "an input"
+                if any(i.name == name for i in self.signature.inputs)
+                else "a hyper-parameter"
+            )
         elif name in self.axes:
             what = "an axis"
         if what:
@@ -638,9 +690,15 @@ class Lowering:
     def subscript(self, node: syntax.Bracket, scope: Scope) -> Steps[Array]:
         base = node.base
         if node.guard is not None:
-            self.fail("a guard stands in a subscript", node.guard.span, "conditions stand in the bracket of a reduction: sum[n | condition](x)")
+            self.fail(
+                "a guard stands in a subscript", node.guard.span, "conditions stand in the bracket of a reduction: sum[n | condition](x)"
+            )
         if isinstance(base, syntax.Name):
-            if base.id not in self.names and base.id not in scope.names and (base.id in REDUCTIONS or base.id in VECTORS or base.id in self.functions):
+            if (
+                base.id not in self.names
+                and base.id not in scope.names
+                and (base.id in REDUCTIONS or base.id in VECTORS or base.id in self.functions)
+            ):
                 self.fail(f"'{base.id}[..]' is applied to nothing", node.span, f"write {base.id}[..](x)")
             found = self.lookup(base, scope)
             if isinstance(found, Term):
@@ -671,7 +729,11 @@ class Lowering:
         by_place: list[tuple[syntax.Node, Term]] = []
         for item in node.items:
             if isinstance(item, syntax.Binder):
-                self.fail(f"'{item.name.id} in' stands in a subscript", item.span, "an index is bound in the bracket of a reduction: sum[i in n](x[i])")
+                self.fail(
+                    f"'{item.name.id} in' stands in a subscript",
+                    item.span,
+                    "an index is bound in the bracket of a reduction: sum[i in n](x[i])",
+                )
             if isinstance(item, syntax.Keyword):
                 by_name.append((item, (yield self.index(item.value, scope))))
             else:
@@ -702,11 +764,14 @@ class Lowering:
         hint = near(keyword.name, axes, f"its axes are {listed(axes)}" if axes else "it has no axes")
         self.fail(f"'{name}' has no axis '{keyword.name}'", keyword.span, hint)
 
-    def by_place(self, array: Array, items: Sequence[tuple[syntax.Node, Term]], mapping: dict[Index, Expr], node: syntax.Bracket, name: str) -> None:
+    def by_place(
+        self, array: Array, items: Sequence[tuple[syntax.Node, Term]], mapping: dict[Index, Expr], node: syntax.Bracket, name: str
+    ) -> None:
         slots = array.slots
         if slots is None:
             if not all(term.sort.role == "class" for _, term in items):
-                hint = f"give it a head, {name}[{', '.join(str(i.tag) for i in _ordered(array.term.expr.free, self.axes))}] = .., or index by name"
+                axes = ", ".join(str(i.tag) for i in _ordered(array.term.expr.free, self.axes))
+                hint = f"give it a head, {name}[{axes}] = .., or index by name"
                 self.fail(f"'{name}' has several axes and no head that orders them", node.span, hint)
             slots = tuple(Slot(str(i.tag), str(i.tag), i) for i in _ordered(array.term.expr.free, self.axes))
         left = [s for s in slots if s.index not in mapping]
@@ -719,7 +784,11 @@ class Lowering:
             if slot is None:
                 if not free:
                     axes = listed([s.name for s in slots])
-                    self.fail(f"'{name}' has {_count(len(slots), 'axis', 'axes')}, {axes}, and is given more indices", item.span, "give one index for each axis")
+                    self.fail(
+                        f"'{name}' has {_count(len(slots), 'axis', 'axes')}, {axes}, and is given more indices",
+                        item.span,
+                        "give one index for each axis",
+                    )
                 slot = free.pop(0)
             mapping[slot.index] = self.placed(term, slot, item, name)
 
@@ -831,7 +900,11 @@ class Lowering:
         if row is None:
             self.unknown_function(node, name, scope)
         if node.keywords:
-            self.fail(f"the function '{name}' has no parameter '{node.keywords[0].name}'", node.keywords[0].span, f"its arguments stand in order: {_example(name)}")
+            self.fail(
+                f"the function '{name}' has no parameter '{node.keywords[0].name}'",
+                node.keywords[0].span,
+                f"its arguments stand in order: {_example(name)}",
+            )
         args: list[Term] = []
         for x in node.args:
             args.append((yield self.number(x, scope)))
@@ -842,9 +915,11 @@ class Lowering:
                 hint = f"write {name}(a, b), or {name}[{next(iter(self.axes), 'n')}](x) along an axis"
             takes = f"{row.arity} or more" if row.variadic else str(row.arity)
             self.fail(f"'{name}' takes {takes} argument{'s' if takes != '1' else ''}, not {len(args)}", node.span, hint)
-        for text, x, arg in zip(row.args, args, node.args, strict=False):
-            if text in row.integer and not x.sort.integer:
-                self.fail(f"the argument '{text}' of '{name}' is no whole number", arg.span, "give a whole number or an integer hyper-parameter")
+        for text, term, arg in zip(row.args, args, node.args, strict=False):
+            if text in row.integer and not term.sort.integer:
+                self.fail(
+                    f"the argument '{text}' of '{name}' is no whole number", arg.span, "give a whole number or an integer hyper-parameter"
+                )
         if row.name in LOGARITHMS and args[0].sort.kind == "unit" and args[0].sort.role == "number":
             hint = "declare it as prob if it is never 0, or clip it: log(clip(p, 1e-12, 1))"
             self.remark("log-of-unit", f"'{self.text(node.args[0])}' may be 0, where the logarithm is -inf", node.args[0].span, hint)
@@ -854,12 +929,10 @@ class Lowering:
         span = node.function.span
         if name in scope.names or name in self.names or name in self.axes:
             self.fail(f"'{name}' is no function", span, f"write {name}*(..) for a product, {name}[..] for a subscript")
-        special = {"ln": "write log(x)", "arctan": "write atan(x)", "arcsin": "write asin(x)", "arccos": "write acos(x)", "power": "write x^y",
-                   "maximum": "write max(a, b)", "minimum": "write min(a, b)", "square": "write x^2", "where": "write piecewise(a if condition, b otherwise)",
-                   "if": "write piecewise(a if condition, b otherwise)", "average": "write mean[n](x)", "total": "write sum[n](x)", "len": "write size(n)",
-                   "detach": "write stop(x)", "stop_gradient": "write stop(x)", "round": "write floor(x + 1/2)", "heaviside": "write (x > 0)"}  # fmt: skip
         known = [*self.functions, *self.targets, *SPECIAL, *REDUCTIONS, *VECTORS, *FUNCTIONS]
-        hint = special.get(name) or near(name, known, "functions are defined in `where`, D(u, v) = .., in this file, or in the library")
+        hint = words.FUNCTIONS.get(name) or near(
+            name, known, "functions are defined in `where`, D(u, v) = .., in this file, or in the library"
+        )
         self.fail(f"there is no function '{_short(name)}'", span, hint)
 
     def piecewise(self, node: syntax.Call, scope: Scope) -> Steps[Term]:
@@ -871,10 +944,16 @@ class Lowering:
         sorts: list[Sort] = []
         for k, branch in enumerate(node.args):
             if not isinstance(branch, syntax.Branch):
-                hint = f"write '{self.text(branch)} otherwise'" if k == len(node.args) - 1 and k else f"write '{self.text(branch)} if condition'"
+                hint = (
+                    f"write '{self.text(branch)} otherwise'"
+                    if k == len(node.args) - 1 and k
+                    else f"write '{self.text(branch)} if condition'"
+                )
                 self.fail("a branch without a condition", branch.span, hint)
             if branch.condition is None and k < len(node.args) - 1:
-                self.fail("'otherwise' is not the last branch", branch.span, "branches are tried in order; nothing is left after 'otherwise'")
+                self.fail(
+                    "'otherwise' is not the last branch", branch.span, "branches are tried in order; nothing is left after 'otherwise'"
+                )
             holds = TRUE if branch.condition is None else (yield self.condition(branch.condition, scope, "what follows 'if'")).expr
             term: Term = yield self.number(branch.value, scope)
             branches.append((term.number, holds))
@@ -891,7 +970,11 @@ class Lowering:
                 what = "an index" if isinstance(scope.names.get(name), IndexName) else "no axis"
                 hint = f"name an axis: {listed(self.axes)}" if self.axes else "size takes the name of an axis, and there is none here"
                 self.fail(f"'{name}' is {what}", node.args[0].span, hint)
-            self.fail(f"there is no axis '{name}'", node.args[0].span, near(name, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"))
+            self.fail(
+                f"there is no axis '{name}'",
+                node.args[0].span,
+                near(name, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"),
+            )
         return value(size(self.axes[name]), INTEGER)
 
     # -- local functions
@@ -900,7 +983,11 @@ class Lowering:
         local = name.local
         params = local.params or ()
         if node.keywords:
-            self.fail(f"the local function '{local.name}' has no named parameters", node.keywords[0].span, f"write {local.name}({', '.join(p.id for p in params)})")
+            self.fail(
+                f"the local function '{local.name}' has no named parameters",
+                node.keywords[0].span,
+                f"write {local.name}({', '.join(p.id for p in params)})",
+            )
         if len(node.args) != len(params):
             hint = f"write {local.name}({', '.join(p.id for p in params)})"
             self.fail(f"'{local.name}' takes {_count(len(params), 'argument')}, not {len(node.args)}", node.span, hint)
@@ -921,7 +1008,11 @@ class Lowering:
             return self.applied[key]
         local = name.local
         if name.busy:
-            self.fail(f"the local function '{local.name}' calls itself", node.span, "a function is made of others; a sum over a range is sum[b in 0..m](..)")
+            self.fail(
+                f"the local function '{local.name}' calls itself",
+                node.span,
+                "a function is made of others; a sum over a range is sum[b in 0..m](..)",
+            )
         scope = self.top.child(deeper=level)
         scope.names |= {p.id: _argument(a) for p, a in zip(local.params or (), args, strict=True)}
         name.busy = True
@@ -947,7 +1038,11 @@ class Lowering:
     def vector_call(self, vector: Vector, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
         if len(node.args) != len(vector.inputs) or node.keywords:
             example = f"{name}({', '.join(i.name for i in vector.inputs)})"
-            self.fail(f"'{name}' takes {_count(len(vector.inputs), 'argument')}, not {len(node.args) + len(node.keywords)}", node.span, f"write {example}")
+            self.fail(
+                f"'{name}' takes {_count(len(vector.inputs), 'argument')}, not {len(node.args) + len(node.keywords)}",
+                node.span,
+                f"write {example}",
+            )
         return (yield self.applied_loss(name, vector.array, {"d": "d"}, list(vector.inputs), list(node.args), (), node, bracket, scope))
 
     def check_arguments(self, signature: Signature, name: str, node: syntax.Call) -> None:
@@ -955,7 +1050,13 @@ class Lowering:
         params = [p.name for p in signature.params] + [f.name for f in signature.functions]
         example = f"{name}({', '.join(inputs)}{'; ' + ', '.join(p + ' = ..' for p in params) if params else ''})"
         if len(node.args) != len(inputs):
-            self.fail(f"'{name}' takes {_count(len(inputs), 'input')}, {listed(inputs)}, not {len(node.args)}" if inputs else f"'{name}' takes no inputs", node.span, f"write {example}")
+            self.fail(
+                f"'{name}' takes {_count(len(inputs), 'input')}, {listed(inputs)}, not {len(node.args)}"
+                if inputs
+                else f"'{name}' takes no inputs",
+                node.span,
+                f"write {example}",
+            )
         seen: set[str] = set()
         for k in node.keywords:
             if k.name in seen:
@@ -964,7 +1065,11 @@ class Lowering:
             if k.name in inputs:
                 self.fail(f"'{k.name}' is an input of '{name}' and given by name", k.span, f"inputs stand in order, before ';': {example}")
             if k.name not in params:
-                self.fail(f"'{name}' has no hyper-parameter '{k.name}'", k.span, near(k.name, params, f"it has {listed(params)}" if params else "it has none"))
+                self.fail(
+                    f"'{name}' has no hyper-parameter '{k.name}'",
+                    k.span,
+                    near(k.name, params, f"it has {listed(params)}" if params else "it has none"),
+                )
         for p in signature.params:
             if p.default is None and p.name not in seen:
                 self.fail(f"'{name}' needs its hyper-parameter '{p.name}'", node.span, f"write {example}")
@@ -978,17 +1083,33 @@ class Lowering:
             if not isinstance(k.value, syntax.Name):
                 self.fail(f"'{k.name}' stands for a function", k.value.span, f"write the name of a function: {k.name} = euclidean")
             if k.value.id in self.functions:
-                self.blame.not_yet("a local function as an argument of a loss", k.value.span, "define it as a loss of this file: _dist(u: real[d], v: real[d]) = ..")
+                self.blame.not_yet(
+                    "a local function as an argument of a loss",
+                    k.value.span,
+                    "define it as a loss of this file: _dist(u: real[d], v: real[d]) = ..",
+                )
             target = self.targets.get(k.value.id) or self.global_function(k.value.id)
             if target is None:
-                self.fail(f"there is no function '{k.value.id}'", k.value.span, near(k.value.id, [*self.targets, *VECTORS, *FUNCTIONS], "name a function or a loss"))
+                self.fail(
+                    f"there is no function '{k.value.id}'",
+                    k.value.span,
+                    near(k.value.id, [*self.targets, *VECTORS, *FUNCTIONS], "name a function or a loss"),
+                )
             out[k.name] = target
         return out
 
     def applied_loss(
-        self, name: str, body: Array, axes: Mapping[str, str], declared: Sequence[Input | Param], nodes: Sequence[syntax.Node], params: Sequence[Param],
-        node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope,
-    ) -> Steps[Array]:  # fmt: skip
+        self,
+        name: str,
+        body: Array,
+        axes: Mapping[str, str],
+        declared: Sequence[Input | Param],
+        nodes: Sequence[syntax.Node],
+        params: Sequence[Param],
+        node: syntax.Call,
+        bracket: syntax.Bracket | None,
+        scope: Scope,
+    ) -> Steps[Array]:
         """A loss at arguments: its axes bind to theirs, its names to their values."""
         if bracket:
             args, bound, marks = yield self.bracketed_arguments(name, axes, declared, nodes, bracket, scope)
@@ -1022,7 +1143,11 @@ class Lowering:
             mine = roots.setdefault(root, bound[a].axis)
             if mine != bound[a].axis:
                 hint = f"declare the axes of the argument equal: [{mine}, {bound[a].axis} in {mine}]"
-                self.fail(f"the axes '{first[root]}' and '{a}' of '{name}' are equal, and those of its argument are '{mine}' and '{bound[a].axis}'", node.span, hint)
+                self.fail(
+                    f"the axes '{first[root]}' and '{a}' of '{name}' are equal, those of its argument are '{mine}' and '{bound[a].axis}'",
+                    node.span,
+                    hint,
+                )
             first.setdefault(root, a)
         return roots
 
@@ -1058,10 +1183,11 @@ class Lowering:
             array: Array = yield self.array(x, marked)
             formals = self.event_axes(name, what, wanted, array, x, scope)
             for n, index in zip(wanted, formals, strict=True):
-                seen = bound.setdefault(n, self.settled_index(index, array))
-                if seen.axis != self.settled_index(index, array).axis:
+                mine = self.settled_index(index, array)
+                seen = bound.setdefault(n, mine)
+                if seen.axis != mine.axis:
                     hint = f"name the axis: {name}[{seen.axis}](..)"
-                    self.fail(f"the axis '{n}' of '{name}' is '{seen.axis}' in one argument and '{self.settled_index(index, array).axis}' in another", x.span, hint)
+                    self.fail(f"the axis '{n}' of '{name}' is '{seen.axis}' in one argument and '{mine.axis}' in another", x.span, hint)
             args.append((formals, array.term))
         return args, bound, marks
 
@@ -1072,22 +1198,38 @@ class Lowering:
         slot = next(s for s in array.slots or () if s.index == index)
         return Index(self.axes[slot.axis or ""], index.tag)
 
-    def event_axes(self, name: str, what: Input | Param, wanted: Sequence[str], array: Array, node: syntax.Node, scope: Scope) -> tuple[Index, ...]:
+    def event_axes(
+        self, name: str, what: Input | Param, wanted: Sequence[str], array: Array, node: syntax.Node, scope: Scope
+    ) -> tuple[Index, ...]:
         found = [s.index for s in array.slots or ()]
         found += [i for i in _ordered(array.term.expr.free, self.axes) if i not in found]
         unknown = next((s for s in array.slots or () if s.axis is None), None)
         if unknown:
-            self.fail(f"the axis of the index '{unknown.name}' of '{self.text(node)}' is not known here", node.span, f"say it in the head: [{unknown.name} in n]")
+            self.fail(
+                f"the axis of the index '{unknown.name}' of '{self.text(node)}' is not known here",
+                node.span,
+                f"say it in the head: [{unknown.name} in n]",
+            )
         shown = [next((s.name for s in array.slots or () if s.index == i), str(i.tag)) for i in found]
         if len(found) != len(wanted):
-            has = f"has the un-indexed axes {listed(shown)}" if len(shown) > 1 else f"has the un-indexed axis {shown[0]}" if shown else "has no un-indexed axis"
+            has = (
+                f"has the un-indexed axes {listed(shown)}"
+                if len(shown) > 1
+                else f"has the un-indexed axis {shown[0]}"
+                if shown
+                else "has no un-indexed axis"
+            )
             axes = f"along {_count(len(wanted), 'axis', 'axes')}" if len(wanted) > 1 else "along one axis"
-            hint = f"name the axis: {name}[{shown[-1] if shown else 'd'}](..)" if len(wanted) == 1 else f"name the axes: {name}[{', '.join(shown[: len(wanted)] or wanted)}](..)"
+            hint = (
+                f"name the axis: {name}[{shown[-1] if shown else 'd'}](..)"
+                if len(wanted) == 1
+                else f"name the axes: {name}[{', '.join(shown[: len(wanted)] or wanted)}](..)"
+            )
             if not shown:
                 hint = f"'{what.name}' of '{name}' is an array over {listed(wanted)}"
                 taken = [a for a in self.axes if scope.binds(a)]
                 if taken:
-                    hint = f"{listed(taken)} {'is' if len(taken) == 1 else 'are'} bound around it; name the axis that is meant: {name}[{taken[0]}](..)"
+                    hint = f"a bracket around it binds {listed(taken)}; name the axis that is meant: {name}[{taken[0]}](..)"
             self.fail(f"'{name}' runs {axes}, and its argument {has}", node.span, hint)
         if array.slots is None and len(wanted) > 1:
             if set(shown) != set(wanted):
@@ -1098,7 +1240,13 @@ class Lowering:
         return tuple(found)
 
     def bracketed_arguments(
-        self, name: str, axes: Mapping[str, str], declared: Sequence[Input | Param], nodes: Sequence[syntax.Node], bracket: syntax.Bracket, scope: Scope
+        self,
+        name: str,
+        axes: Mapping[str, str],
+        declared: Sequence[Input | Param],
+        nodes: Sequence[syntax.Node],
+        bracket: syntax.Bracket,
+        scope: Scope,
     ) -> Steps[tuple[list[tuple[tuple[Index, ...], Term]], dict[str, Index], dict[Index, Expr]]]:
         """Arguments whose axes the bracket names, in the order in which the loss declares its own."""
         if bracket.guard is not None:
@@ -1107,7 +1255,11 @@ class Lowering:
         order = list(dict.fromkeys(n for what in declared for _, n in what.kind.axes))
         if len(bounds) != len(order):
             takes = f"{len(order)} axes, {listed(order)}" if len(order) > 1 else "one axis" if order else "no axis"
-            self.fail(f"'{name}' runs along {takes}, and its bracket names {len(bounds)}", bracket.span, f"write {name}[{', '.join(order)}](..)" if order else f"write {name}(..)")
+            self.fail(
+                f"'{name}' runs along {takes}, and its bracket names {len(bounds)}",
+                bracket.span,
+                f"write {name}[{', '.join(order)}](..)" if order else f"write {name}(..)",
+            )
         by_name = dict(zip(order, bounds, strict=True))
         args: list[tuple[tuple[Index, ...], Term]] = []
         for what, x in zip(declared, nodes, strict=True):
@@ -1127,7 +1279,10 @@ class Lowering:
         of = roots.get(kind.of) if kind.of else None
         found = misfit(sort, kind, of)
         if found is None and term.literal is not None and not inside(term.literal, kind):
-            found = (f"{self.text(node)}, outside of its domain", f"give a number that is {kind.row.doc}" if kind.interval is None else f"give a number in {kind.interval}")
+            found = (
+                f"{self.text(node)}, outside of its domain",
+                f"give a number that is {kind.row.doc}" if kind.interval is None else f"give a number in {kind.interval}",
+            )
         if found is not None:
             message, hint = found
             self.fail(f"'{what.name}' of '{name}' is {_article(kind.name)} and is given {message}", node.span, hint)
@@ -1137,7 +1292,11 @@ class Lowering:
     def bracketed(self, name: str, bracket: syntax.Bracket, node: syntax.Call, scope: Scope) -> Steps[Array]:
         row = REDUCTIONS[name]
         if row.not_yet:
-            self.blame.not_yet(name, bracket.base.span, "this version has sum, mean, max, min, logsumexp, count, any, all, argmax, argmin, norm, softmax, log_softmax, rank, var, std")
+            self.blame.not_yet(
+                name,
+                bracket.base.span,
+                f"this version has {listed([r.name for r in REDUCTIONS.values() if not r.not_yet], 30)}",
+            )
         if row.keeps_axis:
             return (yield self.mapping(row, bracket, node, scope))
         return self.computed((yield self.reduction(name, bracket, node.args, node.keywords, scope, node.span)))
@@ -1153,7 +1312,9 @@ class Lowering:
             out[k.name] = k
         return out
 
-    def reduction(self, name: str, bracket: syntax.Bracket, args: Sequence[syntax.Node], keywords: Sequence[syntax.Keyword], scope: Scope, span: Span) -> Steps[Term]:
+    def reduction(
+        self, name: str, bracket: syntax.Bracket, args: Sequence[syntax.Node], keywords: Sequence[syntax.Keyword], scope: Scope, span: Span
+    ) -> Steps[Term]:
         row = REDUCTIONS[name]
         options = self.options(row, keywords)
         bare_count = name == "count" and not args
@@ -1182,7 +1343,11 @@ class Lowering:
             out = value(call("sqrt", out_expr) if name == "std" else out_expr, sort_of_range(FUNCTIONS["sqrt"].range))
         else:
             out = _numeric(name, binders, body, guard, bounds)
-        return out if default is None else replace(value(_defaulted(out.number, bounds, guard, default)), sort=out.sort if row.gives == "class" else NUMBER)
+        return (
+            out
+            if default is None
+            else replace(value(_defaulted(out.number, bounds, guard, default)), sort=out.sort if row.gives == "class" else NUMBER)
+        )
 
     def guard(self, bracket: syntax.Bracket, inner: Scope, bounds: Sequence[Bound]) -> Steps[Expr]:
         """The condition of a bracket, with those that ignored classes bring."""
@@ -1221,7 +1386,11 @@ class Lowering:
             out, outside = sub(x, red("logsumexp", binders, x, guard)), neg(INF)
             if name == "softmax":
                 out, outside = call("exp", out), ZERO
-                sort = Sort(kind="simplex", interval=sort_of_range(FUNCTIONS["sigmoid"].range).interval, of=self.axes[bounds[0].axis]) if len(bounds) == 1 and bounds[0].axis else NUMBER
+                sort = (
+                    Sort(kind="simplex", interval=sort_of_range(FUNCTIONS["sigmoid"].range).interval, of=self.axes[bounds[0].axis])
+                    if len(bounds) == 1 and bounds[0].axis
+                    else NUMBER
+                )
             else:
                 sort = Sort(kind="logprob")
         if guard is not TRUE:
@@ -1398,4 +1567,3 @@ def _example(name: str) -> str:
     if name in VECTORS:
         return f"{name}({', '.join(i.name for i in VECTORS[name].inputs)})"
     return f"{name}({', '.join(row.args)})" if row else f"{name}(..)"
-

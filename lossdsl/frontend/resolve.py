@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, NoReturn, Protocol
 
 from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean
-from lossdsl.frontend import syntax
+from lossdsl.frontend import syntax, words
 from lossdsl.frontend.steps import Steps
 from lossdsl.ir.program import Input, Note, Param
 from lossdsl.kinds import KINDS, Interval, Kind
@@ -151,7 +151,11 @@ class _Resolver:
             if p.name in seen:
                 self.fail(f"'{p.name}' is declared twice", p.span, "give one of them another name")
             if p.name in RESERVED:
-                self.fail(f"'{p.name}' belongs to the calling convention", p.span, f"every loss takes {listed(RESERVED)} when it is called; choose another name")
+                self.fail(
+                    f"'{p.name}' belongs to the calling convention",
+                    p.span,
+                    f"every loss takes {listed(RESERVED)} when it is called; choose another name",
+                )
             seen[p.name] = p
 
     def find_axes(self, declared: Sequence[syntax.Parameter]) -> dict[str, str]:
@@ -170,7 +174,11 @@ class _Resolver:
         for axis in aliases:
             assert axis.of is not None
             if axis.of.id not in axes:
-                self.fail(f"there is no axis '{axis.of.id}'", axis.of.span, near(axis.of.id, axes, f"an index '{axis.name} in n' is over an axis n of an input"))
+                self.fail(
+                    f"there is no axis '{axis.of.id}'",
+                    axis.of.span,
+                    near(axis.of.id, axes, f"an index '{axis.name} in n' is over an axis n of an input"),
+                )
             if axes.get(axis.name, axes[axis.of.id]) != axes[axis.of.id]:
                 self.fail(f"'{axis.name}' is an axis and a further index over '{axis.of.id}'", axis.span, "give the index another name")
             axes[axis.name] = axes[axis.of.id]
@@ -210,7 +218,11 @@ class _Resolver:
         for p in declared:
             if p.name in STANDING:
                 what = f"'{free[0]}', which brings f and y with it" if free[0] in signatures else f"the standing name '{free[0]}'"
-                hint = f"write ';' between inputs and hyper-parameters, and {_spelled(free[0])}" if free[0] in standing else "write ';' between inputs and hyper-parameters"
+                hint = (
+                    f"write ';' between inputs and hyper-parameters, and {_spelled(free[0])}"
+                    if free[0] in standing
+                    else "write ';' between inputs and hyper-parameters"
+                )
                 self.fail(f"'{p.name}' is declared beside {what}", p.span, hint)
         return (), declared
 
@@ -221,8 +233,14 @@ class _Resolver:
         for p in hypers:
             if isinstance(p.kind, syntax.FunctionKind):
                 if p.default is not None and not isinstance(p.default, syntax.Name):
-                    self.fail(f"the default of the function '{p.name}' is no function", p.default.span, "write the name of a function: dist = euclidean")
-                functions.append(FunctionParam(p.name, len(p.kind.args), p.default.id if isinstance(p.default, syntax.Name) else None, p.span))
+                    self.fail(
+                        f"the default of the function '{p.name}' is no function",
+                        p.default.span,
+                        "write the name of a function: dist = euclidean",
+                    )
+                functions.append(
+                    FunctionParam(p.name, len(p.kind.args), p.default.id if isinstance(p.default, syntax.Name) else None, p.span)
+                )
             elif p.kind is None and isinstance(p.default, syntax.Name) and p.default.id not in CONSTANTS:
                 functions.append(FunctionParam(p.name, None, p.default.id, p.default.span))
             else:
@@ -262,24 +280,40 @@ class _Resolver:
 
     def clash(self, name: str, one: str, other: str, span: Span) -> NoReturn:
         again = "is defined twice" if one == other else f"is {one} and {other}"
-        self.fail(f"'{name}' {again}", span, "give one of them another name; axes, indices, inputs, hyper-parameters and locals share one namespace")
+        self.fail(
+            f"'{name}' {again}",
+            span,
+            "give one of them another name; axes, indices, inputs, hyper-parameters and locals share one namespace",
+        )
 
     # -- kinds
 
     def input(self, p: syntax.Parameter) -> Input:
         if isinstance(p.kind, syntax.FunctionKind):
-            self.blame.not_yet(f"the input '{p.name}', a function,", p.span, "a function as a hyper-parameter, after ';', may have a default: dist = euclidean")
+            self.blame.not_yet(
+                f"the input '{p.name}', a function,",
+                p.span,
+                "a function as a hyper-parameter, after ';', may have a default: dist = euclidean",
+            )
         return Input(p.name, self.kind(p.kind))
 
     def param(self, p: syntax.Parameter) -> Param:
         assert not isinstance(p.kind, syntax.FunctionKind)
         kind = self.kind(p.kind)
         if kind.name in ("class", "label", "simplex"):
-            self.fail(f"the hyper-parameter '{p.name}' is a {kind.name}", p.kind.span if p.kind else p.span, f"make it an input: {p.name} stands before ';'")
+            self.fail(
+                f"the hyper-parameter '{p.name}' is a {kind.name}",
+                p.kind.span if p.kind else p.span,
+                f"make it an input: {p.name} stands before ';'",
+            )
         default = None
         if p.default is not None:
             if kind.axes:
-                self.fail(f"the array '{p.name}' has a default", p.default.span, "only a number has a default; give the array when the loss is called")
+                self.fail(
+                    f"the array '{p.name}' has a default",
+                    p.default.span,
+                    "only a number has a default; give the array when the loss is called",
+                )
             default = self.default(p, kind)
         return Param(p.name, kind, default)
 
@@ -299,7 +333,7 @@ class _Resolver:
             return Kind()
         name = k.name.id
         if name not in KINDS:
-            hint = _OTHER_KINDS.get(name.lower()) or near(name, KINDS, f"kinds are {listed(KINDS, 20)}")
+            hint = words.KINDS.get(name.lower()) or near(name, KINDS, f"kinds are {listed(KINDS, 20)}")
             self.fail(f"there is no kind '{name}'", k.name.span, hint)
         axes = self.kind_axes(k)
         of, ignore = self.kind_options(k, axes)
@@ -310,7 +344,11 @@ class _Resolver:
         seen: set[str] = set()
         for axis in k.axes:
             if axis.name in seen:
-                self.fail(f"the axis '{axis.name}' stands twice in one kind", axis.span, f"a second index over it has its own name: [{axis.name}, j in {axis.name}]")
+                self.fail(
+                    f"the axis '{axis.name}' stands twice in one kind",
+                    axis.span,
+                    f"a second index over it has its own name: [{axis.name}, j in {axis.name}]",
+                )
             seen.add(axis.name)
         return tuple((self.axes[a.name], a.name) for a in k.axes)
 
@@ -325,7 +363,11 @@ class _Resolver:
             elif of is not None:
                 self.fail(f"{name} takes one axis", option.span, f"axes of the array stand in brackets: {name}({of})[n]")
             elif option.id not in self.axes:
-                self.fail(f"there is no axis '{option.id}'", option.span, near(option.id, self.axes, "name an axis of another input, as in s: logit[k], y: class(k)"))
+                self.fail(
+                    f"there is no axis '{option.id}'",
+                    option.span,
+                    near(option.id, self.axes, "name an axis of another input, as in s: logit[k], y: class(k)"),
+                )
             else:
                 of = self.axes[option.id]
         if name == "class" and of is None:
@@ -378,7 +420,11 @@ class _Resolver:
         out: list[OutputIndex] = []
         for head, axis in grouped(heads or (), self.axes):
             if any(o.name == head.name for o in out):
-                self.fail(f"the index '{head.name}' stands twice in the head", head.span, "a second index over an axis has its own name: [i, j in i]")
+                self.fail(
+                    f"the index '{head.name}' stands twice in the head",
+                    head.span,
+                    "a second index over an axis has its own name: [i, j in i]",
+                )
             if axis is None and head.name not in self.axes:
                 self.fail(f"there is no axis '{head.name}'", head.span, near(head.name, self.axes, "the head lists axes of the inputs"))
             if axis is not None and axis.id not in self.axes:
@@ -391,8 +437,13 @@ class _Resolver:
     # -- what comes from losses that are mentioned
 
     def share(
-        self, inputs: tuple[Input, ...], params: tuple[Param, ...], standing: frozenset[str], signatures: Mapping[str, Signature], mentioned: Sequence[str],
-    ) -> tuple[tuple[Input, ...], tuple[Param, ...]]:  # fmt: skip
+        self,
+        inputs: tuple[Input, ...],
+        params: tuple[Param, ...],
+        standing: frozenset[str],
+        signatures: Mapping[str, Signature],
+        mentioned: Sequence[str],
+    ) -> tuple[tuple[Input, ...], tuple[Param, ...]]:
         """The inputs and hyper-parameters, with those that come by name with standing names and bare losses."""
         own_inputs = {i.name: i for i in inputs} or self.standing_inputs(standing, signatures)
         own_params = {p.name: p for p in params}
@@ -406,9 +457,13 @@ class _Resolver:
             for i in theirs.inputs:
                 if i.name not in own_inputs and closed:
                     hint = f"call it with its inputs: {name}({', '.join(x.name for x in theirs.inputs)})"
-                    self.fail(f"'{name}' needs the input '{i.name}', which '{self.definition.name}' does not declare", self.place(name), hint)
+                    self.fail(
+                        f"'{name}' needs the input '{i.name}', which '{self.definition.name}' does not declare", self.place(name), hint
+                    )
                 mine = own_inputs.setdefault(i.name, i)
-                self.check_shared(name, i.name, mine.kind == i.kind, described(mine.kind, doc=False), described(i.kind, doc=False), origin, theirs)
+                self.check_shared(
+                    name, i.name, mine.kind == i.kind, described(mine.kind, doc=False), described(i.kind, doc=False), origin, theirs
+                )
             for p in theirs.params:
                 ours = own_params.setdefault(p.name, p)
                 same = ours == p
@@ -464,7 +519,9 @@ class _Resolver:
         seen: set[str] = set()
         for a in self.definition.annotations:
             if a.tag in ("wrt", "batch") and a.tag in seen:
-                self.fail(f"'{a.tag}' is said twice", a.span, "write one line: wrt f, y" if a.tag == "wrt" else "one axis holds the samples")
+                self.fail(
+                    f"'{a.tag}' is said twice", a.span, "write one line: wrt f, y" if a.tag == "wrt" else "one axis holds the samples"
+                )
             seen.add(a.tag)
             if a.tag == "wrt":
                 wrt = self.wrt(a, inputs, params)
@@ -495,14 +552,6 @@ class _Resolver:
                 self.fail(f"'{name.id}' stands twice in wrt", name.span, "name each input once")
             out.append(name.id)
         return tuple(out)
-
-
-_OTHER_KINDS = {
-    "float": "write real", "double": "write real", "number": "write real", "int": "write integer", "boolean": "write bool, or binary for 0 and 1 as numbers",
-    "probability": "write prob for (0, 1), unit for [0, 1]", "nonneg": "write nonnegative", "pos": "write positive", "array": "write real[n]",
-    "vector": "write real[n]", "tensor": "write real[n, d]", "matrix": "write real[n, d]", "categorical": "write class(k)", "str": "write label",
-    "negative": "write real in (-inf, 0)", "complex": "write real",
-}  # fmt: skip
 
 
 def _spelled(name: str) -> str:
