@@ -6,6 +6,8 @@ sums over an index that an equation fixes are not taken at all.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lossdsl.errors import NotYet
@@ -27,6 +29,7 @@ from lossdsl.ir.expr import (
     conjuncts,
     div,
     iverson,
+    ix,
     mul,
     neg,
     num,
@@ -40,8 +43,7 @@ from lossdsl.ir.expr import (
     sub,
 )  # fmt: skip
 from lossdsl.ir.program import Program
-from lossdsl.ir.ranges import Ranges
-from lossdsl.kinds import UNIT
+from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, terms
 
 Binders = tuple[Index, ...]
 
@@ -55,9 +57,10 @@ def legalise(program: Program, backend: str) -> Program:
     """The program in the operations that the backend has, with equal values."""
     whole = frozenset(i.name for i in program.inputs if i.kind.role in ("class", "label"))
     exponentials: dict[Expr, tuple[Expr, Expr]] = {}
-    ranges = Ranges(program)
 
     def simplify(e: Expr) -> Expr:
+        if e.op == "call" and e.data in ("softplus", "sigmoid"):
+            return _confident(e)
         return _position(_fixed(e, whole) if e.op == "red" else e)
 
     def spell(e: Expr) -> Expr:
@@ -69,8 +72,8 @@ def legalise(program: Program, backend: str) -> Program:
             return _exp(e, exponentials)
         if e.op == "pw":
             return _nested(e)
-        if e.op == "sub" and e.args[0].op == "call" and e.args[0].data == "sigmoid" and ranges.of(e.args[1]).within(UNIT):
-            return _error(e.args[0].args[0], e.args[1])
+        if e.op == "sub":
+            return _against_target(e)
         if e.op == "mul":
             return _scaled(e, frozenset(total for _, total in exponentials.values()))
         return e
@@ -236,8 +239,33 @@ def _placed(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) ->
 # -- reductions written by others -------------------------------------------------------------------------------------
 
 
+def _against_target(e: Expr) -> Expr:
+    """``c*(1 - t)*sigmoid(a) - c*t*sigmoid(-a)``, which is ``c*(sigmoid(a) - t)``, with one exponential.
+
+    It is the error ``(a > 0) - t`` of the decision and the small rest of the sigmoid, so it is exact for a right answer too.
+    """
+    left, right = (product(x) for x in e.args)
+    if left.coefficient != right.coefficient:
+        return e
+    for f, g in itertools.product(left.factors, right.factors):
+        if f.power != 1 or g.power != 1 or not _opposite(f.base, g.base):
+            continue
+        ours, theirs = ([x for x in p.factors if x is not y] for p, y in ((left, f), (right, g)))
+        for t in theirs:
+            rest = [x for x in theirs if x is not t]
+            if t.power == 1 and Counter(ours) == Counter([*rest, Factor(sub(ONE, t.base), 1)]):
+                return mul(build_product(Product(left.coefficient, tuple(rest))), _error(f.base.args[0], t.base))
+    return e
+
+
+def _opposite(a: Expr, b: Expr) -> bool:
+    """Whether two nodes are a sigmoid and the sigmoid of the negative."""
+    if not (a.op == b.op == "call" and a.data == b.data == "sigmoid"):
+        return False
+    return build_sum(terms(neg(a.args[0]))) is build_sum(terms(b.args[0]))
+
+
 def _error(a: Expr, t: Expr) -> Expr:
-    """``sigmoid(a) - t`` as the error of the decision ``a > 0``, and the small rest of the sigmoid: exact for a right answer."""
     small = call("exp", neg(call("abs", a)))
     rest = div(small, add(ONE, small))
     decided = cmp(">", a, ZERO)
@@ -256,30 +284,80 @@ def _nested(e: Expr) -> Expr:
 def _logsumexp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
     """``m + log(sum(exp(x - m)))`` with the maximum m, which is left out where it is infinite."""
     binders, x, guard = open_red(e)
-    peak = red("max", binders, x, guard)
-    m = pw([(peak, cmp("<", call("abs", peak), INF))], ZERO)
+    x = _plain(x)
+    m = _peak(binders, x, guard)
     total = red("sum", binders, call("exp", sub(x, m)), guard)
     out = add(m, call("log", total))
     exponentials[out] = m, total
     return out
 
 
+def _plain(x: Expr) -> Expr:
+    """A sum with one number in front of each term, so that equal terms of value and gradient look alike."""
+    return build_sum(terms(x))
+
+
+def _peak(binders: Binders, x: Expr, guard: Expr) -> Expr:
+    peak = red("max", binders, x, guard)
+    return pw([(peak, cmp("<", call("abs", peak), INF))], ZERO)
+
+
 def _exp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
     """``exp(a - logsumexp(x))`` as ``exp(a - m)/sum(exp(x - m))``, which shares its exponentials with the sum."""
-    if not exponentials:
-        return e
-    (arg,) = e.args
-    path: list[tuple[Expr, int]] = []
-    found = _subtracted(arg, exponentials, path)
+    found = _subtracted(e.args[0], exponentials) if exponentials else None
     if found is None:
         return e
-    m, total = exponentials[found]
-    new = m
-    for node, k in reversed(path):
-        args = list(node.args)
-        args[k] = new
-        new = add(*args) if node.op == "add" else sub(*args) if node.op == "sub" else neg(*args)
-    return div(call("exp", new), total)
+    whole, way = found
+    m, total = exponentials[whole]
+    rest = ZERO
+    for node, k in reversed(way):
+        args = [rest if j == k else a for j, a in enumerate(node.args)]
+        rest = add(*args) if node.op == "add" else sub(*args) if node.op == "sub" else neg(*args)
+    return div(call("exp", sub(_plain(rest), m)), total)
+
+
+Way = tuple[tuple[Expr, int], ...]
+
+
+def _subtracted(arg: Expr, known: dict[Expr, tuple[Expr, Expr]]) -> tuple[Expr, Way] | None:
+    """The one known term that a sum subtracts, and the nodes and arguments on the way to it."""
+    stack: list[tuple[Expr, bool, Way]] = [(arg, False, ())]
+    hits = []
+    while stack:
+        e, minus, way = stack.pop()
+        if e in known:
+            hits.append((e, minus, way))
+        elif e.op in ("add", "sub", "neg"):
+            for k, a in enumerate(e.args):
+                stack.append((a, minus != (e.op == "neg" or (e.op == "sub" and k == 1)), (*way, (e, k))))
+    return (hits[0][0], hits[0][2]) if len(hits) == 1 and hits[0][1] else None
+
+
+def _confident(e: Expr) -> Expr:
+    """A softplus or sigmoid of the others' logsumexp minus the one that is left out, over the maximum of them all.
+
+    What then underflows is smaller than the smallest result, and the exponentials are those of the softmax.
+    """
+    parts = terms(e.args[0])
+    for k, t in enumerate(parts):
+        if t.rest.op != "red" or t.rest.data[0] != "logsumexp" or abs(t.coefficient) != 1 or len(t.rest.data[1]) != 1:
+            continue
+        (b,), x, guard = open_red(t.rest)
+        sides = guard.args if guard.op == "cmp" and guard.data == "!=" else ()
+        place = next((v for u, v in (sides, sides[::-1]) if u is ix(b) and b not in v.free), None) if sides else None
+        if place is None:
+            continue
+        x = _plain(x)
+        one = _plain(replace_indices(x, {b: place}))
+        if _plain(build_sum([Term(-t.coefficient * u.coefficient, u.rest) for j, u in enumerate(parts) if j != k])) is not one:
+            continue
+        m = _peak((b,), x, TRUE)
+        others, own = red("sum", (b,), call("exp", sub(x, m)), guard), call("exp", sub(one, m))
+        if e.data == "sigmoid":
+            return div(others if t.coefficient > 0 else own, add(others, own))
+        gap = add(call("log", others), sub(m, one))
+        return call("softplus", gap if t.coefficient > 0 else neg(gap))
+    return e
 
 
 def _scaled(e: Expr, totals: frozenset[Expr]) -> Expr:
@@ -288,24 +366,6 @@ def _scaled(e: Expr, totals: frozenset[Expr]) -> Expr:
         if b.op == "div" and b.args[1] in totals and a.free < b.free and b.args[1].free < b.free:
             return mul(b.args[0], div(a, b.args[1]))
     return e
-
-
-def _subtracted(arg: Expr, known: dict[Expr, tuple[Expr, Expr]], path: list[tuple[Expr, int]]) -> Expr | None:
-    """The one known term that a sum subtracts, and the way to it."""
-    stack: list[tuple[Expr, bool, tuple[tuple[Expr, int], ...]]] = [(arg, False, ())]
-    hits = []
-    while stack:
-        e, minus, way = stack.pop()
-        if e in known:
-            hits.append((e, minus, way))
-        elif e.op in ("add", "sub", "neg"):
-            for k, a in enumerate(e.args):
-                flips = e.op == "neg" or (e.op == "sub" and k == 1)
-                stack.append((a, minus != flips, (*way, (e, k))))
-    if len(hits) != 1 or not hits[0][1]:
-        return None
-    path += hits[0][2]
-    return hits[0][0]
 
 
 def _scaled_norm(e: Expr) -> Expr:
