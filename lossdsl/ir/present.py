@@ -203,7 +203,7 @@ def _cosine(e: Expr) -> Expr | None:
 def _all(e: Expr) -> Expr | None:
     """``not any[.. | g](not c)`` is ``all[.. | g](c)``."""
     inside = e.args[0]
-    if inside.op != "red" or inside.data[0] != "any":
+    if inside.op != "red" or inside.data[0] != "any" or inside.args[0] is TRUE:
         return None
     *guard, last = conjuncts(inside.args[0])
     return red("all", inside.data[1], last.args[0], and_(*guard)) if last.op == "not" else None
