@@ -445,9 +445,10 @@ class _Resolver:
         mentioned: Sequence[str],
     ) -> tuple[tuple[Input, ...], tuple[Param, ...]]:
         """The inputs and hyper-parameters, with those that come by name with standing names and bare losses."""
-        own_inputs = {i.name: i for i in inputs} or self.standing_inputs(standing, signatures)
+        own_inputs = {i.name: i for i in inputs} or _standing_inputs(standing)
         own_params = {p.name: p for p in params}
         closed = bool(inputs)
+        plain = set() if closed or standing & {"r", "z"} else {"f", "y"}  # a bare f or y is what a loss beside it says it is
         origin: dict[str, str] = {}
         for name in mentioned:
             if name not in signatures:
@@ -460,6 +461,9 @@ class _Resolver:
                     self.fail(
                         f"'{name}' needs the input '{i.name}', which '{self.definition.name}' does not declare", self.place(name), hint
                     )
+                if i.name in plain:
+                    own_inputs[i.name] = i
+                    plain.discard(i.name)
                 mine = own_inputs.setdefault(i.name, i)
                 self.check_shared(
                     name, i.name, mine.kind == i.kind, described(mine.kind, doc=False), described(i.kind, doc=False), origin, theirs
@@ -474,14 +478,6 @@ class _Resolver:
             if n in own_params:
                 self.fail(f"'{n}' is an input and a hyper-parameter", self.definition.span, "give one of them another name")
         return tuple(own_inputs.values()), tuple(own_params.values())
-
-    def standing_inputs(self, standing: frozenset[str], signatures: Mapping[str, Signature]) -> dict[str, Input]:
-        out: dict[str, Input] = {}
-        if standing & {"f", "r", "z"}:
-            out["f"] = Input("f", Kind("real"))
-        if standing & {"y", "r", "z"}:
-            out["y"] = Input("y", Kind("sign" if "z" in standing else "real"))
-        return out
 
     def add_axes(self, theirs: Signature) -> None:
         for axis, root in theirs.axes.items():
@@ -552,6 +548,16 @@ class _Resolver:
                 self.fail(f"'{name.id}' stands twice in wrt", name.span, "name each input once")
             out.append(name.id)
         return tuple(out)
+
+
+def _standing_inputs(standing: frozenset[str]) -> dict[str, Input]:
+    """The inputs that free standing names bring with them."""
+    out: dict[str, Input] = {}
+    if standing & {"f", "r", "z"}:
+        out["f"] = Input("f", Kind("real"))
+    if standing & {"y", "r", "z"}:
+        out["y"] = Input("y", Kind("sign" if "z" in standing else "real"))
+    return out
 
 
 def _spelled(name: str) -> str:
