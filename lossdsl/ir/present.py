@@ -280,39 +280,34 @@ class Shared:
     places: Mapping[Expr, tuple[Local, tuple[Index, ...]]]
 
 
-def free_in_order(e: Expr) -> tuple[Index, ...]:
-    """The free indices, first occurrence first."""
-    out: dict[Index, None] = {}
-    stack, seen = [e], set()
-    while stack and len(out) < len(e.free):
-        x = stack.pop()
-        if x in seen or not x.free:
-            continue
-        seen.add(x)
-        if x.op == "ix" and x.data in e.free:
-            out[x.data] = None
-        stack += reversed(x.args)
-    return tuple(out)
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """Nodes that are equal up to the names of free indices: the first of each class, and each node's free indices in a common order."""
+
+    first: Mapping[Expr, Expr]
+    order: Mapping[Expr, tuple[Index, ...]]
 
 
-def _classes(nodes: Sequence[Expr]) -> dict[Expr, Expr]:
-    """For each node the first one that equals it up to the names of free indices."""
-    shapes: dict[Any, int] = {}
-    shape: dict[Expr, int] = {}
-    groups: dict[int, list[Expr]] = {}
+def _classes(nodes: Sequence[Expr]) -> _Classes:
+    """Classes by what a node is, the classes of its parts, and which of its indices stand where in each of them."""
+    numbers: dict[Any, int] = {}
+    number: dict[Expr, int] = {}
+    order: dict[Expr, tuple[Index, ...]] = {}
+    first: dict[Expr, Expr] = {}
+    leaders: dict[int, Expr] = {}
     for e in nodes:
-        data = (e.data[0], tuple(b.axis for b in e.data[1])) if e.op == "red" else e.data.axis if e.op == "ix" else e.data
-        shape[e] = shapes.setdefault((e.op, data, tuple(shape[a] for a in e.args)), len(shapes))
-        groups.setdefault(shape[e], []).append(e)
-    out: dict[Expr, Expr] = {}
-    for group in groups.values():
-        first: dict[Expr, Expr] = {}
-        for e in group:
-            key = e
-            if len(group) > 1 and e.free:
-                key = replace_indices(e, {i: ix(Index(i.axis, -1 - k)) for k, i in enumerate(free_in_order(e))})
-            out[e] = first.setdefault(key, e)
-    return out
+        if e.op == "ix":
+            key: Any = ("ix", e.data.axis)
+            order[e] = (e.data,)
+        else:
+            binders = e.data[1] if e.op == "red" else ()
+            place = {index: n for n, index in enumerate(dict.fromkeys((*binders, *(i for a in e.args for i in order[a]))))}
+            what = (e.data[0], *(b.axis for b in binders)) if e.op == "red" else e.data
+            key = (e.op, what, tuple((number[a], tuple(place[i] for i in order[a])) for a in e.args))
+            order[e] = tuple(place)[len(binders) :]
+        number[e] = numbers.setdefault(key, len(numbers))
+        first[e] = leaders.setdefault(number[e], e)
+    return _Classes(first, order)
 
 
 def _worth(uses: int, weight: int) -> bool:
@@ -335,7 +330,8 @@ def _local_names(nodes: Iterable[Expr], taken: frozenset[str]) -> Iterator[str]:
 def share(roots: Sequence[Expr], scope: Scope) -> Shared:
     """What is used more than once and is large enough for a name of its own."""
     nodes = list(postorder(roots))
-    first = _classes(nodes)
+    classes = _classes(nodes)
+    first, order = classes.first, classes.order
     leaders = [e for e in nodes if first[e] is e]
     uses = Counter(first[r] for r in roots)
     for e in leaders:
@@ -347,8 +343,8 @@ def share(roots: Sequence[Expr], scope: Scope) -> Shared:
         if _worth(uses[e], weight[e]) and _nameable(e):
             chosen[e] = None
     names = _local_names(chosen, scope.taken)
-    made = {e: Local(name, free_in_order(e), e) for e, name in zip(chosen, names, strict=True)}
-    places = {e: (made[first[e]], free_in_order(e)) for e in nodes if first[e] in made}
+    made = {e: Local(name, order[e], e) for e, name in zip(chosen, names, strict=True)}
+    places = {e: (made[first[e]], order[e]) for e in nodes if first[e] in made}
     return Shared(tuple(made.values()), places)
 
 
