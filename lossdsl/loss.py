@@ -99,7 +99,8 @@ class Loss:
     def after(self, step: str) -> Loss:
         """The program after a step of the compiler (``pipeline.STEPS``)."""
         if step not in pipeline.STEPS:
-            raise LossError(f"there is no step {step!r}", hint=did_you_mean(step, pipeline.STEPS) or f"steps are {', '.join(pipeline.STEPS)}")
+            hint = did_you_mean(step, pipeline.STEPS) or f"steps are {', '.join(pipeline.STEPS)}"
+            raise LossError(f"there is no step {step!r}", hint=hint)
         return Loss(pipeline.STEPS[step](self.program))
 
     def grad(self, wrt: str | Sequence[str] | None = None) -> Loss:
@@ -164,7 +165,8 @@ class Loss:
     def _scalar(self, what: str) -> Program:
         if len(self.program.outputs) != 1 or self.program.outputs[0].indices:
             axes = ", ".join(str(i.axis) for i in self.program.outputs[0].indices)
-            raise LossError(f"{what} needs a scalar loss, and {self.name} is an array over [{axes}]", hint="reduce it first, or differentiate the loss it comes from")
+            hint = "reduce it first, or differentiate the loss it comes from"
+            raise LossError(f"{what} needs a scalar loss, and {self.name} is an array over [{axes}]", hint=hint)
         return self.program
 
 
@@ -177,10 +179,12 @@ def check_param(program: Program, name: str, value: float) -> None:
     """Refuse an unknown hyper-parameter or a value outside its domain, by name."""
     known = {p.name: p for p in program.params}
     if name not in known:
-        raise LossError(f"{program.name} has no hyper-parameter {name!r}", hint=did_you_mean(name, known) or (f"it has {', '.join(known)}" if known else None))
+        hint = did_you_mean(name, known) or (f"it has {', '.join(known)}" if known else None)
+        raise LossError(f"{program.name} has no hyper-parameter {name!r}", hint=hint)
     domain = known[name].domain
     if value not in domain:
-        raise LossError(f"hyper-parameter {name!r} of {program.name} is {value}, outside {domain}", hint=f"{name} is {known[name].kind.name}")
+        hint = f"{name} is {known[name].kind.name}"
+        raise LossError(f"hyper-parameter {name!r} of {program.name} is {value}, outside {domain}", hint=hint)
 
 
 def _revive(source: str, name: str) -> Loss:

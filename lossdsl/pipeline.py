@@ -111,10 +111,12 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
     known = {x.name: x for x in program.declared}
     for name in names:
         if name not in known:
-            raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=did_you_mean(name, known) or f"it has {', '.join(known)}")
+            hint = did_you_mean(name, known) or f"it has {', '.join(known)}"
+            raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=hint)
         kind = known[name].kind
         if kind.role != "number":
-            raise LossError(f"{program.name} cannot be differentiated by {name!r}, a {kind.name}", hint="a gradient is taken by real numbers")
+            hint = "a gradient is taken by real numbers"
+            raise LossError(f"{program.name} cannot be differentiated by {name!r}, a {kind.name}", hint=hint)
     if not names:
         raise LossError(f"{program.name} has no input to differentiate by")
     return names

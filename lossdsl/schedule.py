@@ -167,7 +167,8 @@ def _positions(cells: Cells) -> set[int]:
     for number, cell in enumerate(cells.cells):
         if cell.op in ("ix", "size", "num", "add", "sub", "neg", "mul") and all(c in out for c, _ in cell.args):
             out.add(number)
-    picks = [n for n, c in enumerate(cells.cells) if c.op == "cmp" and c.data in ("==", "!=") and "ix" in (cells.cells[a].op for a, _ in c.args)]
+    equal = [(n, c) for n, c in enumerate(cells.cells) if c.op == "cmp" and c.data in ("==", "!=")]
+    picks = [n for n, c in equal if "ix" in (cells.cells[a].op for a, _ in c.args)]
     return out.union(picks)
 
 

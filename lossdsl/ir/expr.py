@@ -221,9 +221,9 @@ def neg(a: Expr) -> Expr:
 def pow_(a: Expr, b: Expr) -> Expr:
     if b is ONE:
         return a
-    if a.op == "num" and b.op == "num" and b.data.denominator == 1 and abs(b.data) <= 64 and (a.data != 0 or b.data >= 0):
-        if _bits(a) * abs(b.data) <= _MOST_BITS:
-            return num(a.data ** int(b.data))
+    exact = a.op == "num" and b.op == "num" and b.data.denominator == 1 and abs(b.data) <= 64 and (a.data != 0 or b.data >= 0)
+    if exact and _bits(a) * abs(b.data) <= _MOST_BITS:
+        return num(a.data ** int(b.data))
     return _make("pow", (a, b))
 
 

@@ -650,7 +650,7 @@ class Forward:
             case "mul":
                 return total(self._product(x, d) for x, d in zip(e.args[::-1], t, strict=True) if d is not ZERO)
             case "div":
-                x, y = e.args
+                y = e.args[1]
                 slopes = (div(ONE, y), neg(div(e, y)))
                 return total(times(s, d) for s, d in zip(slopes, t, strict=True) if d is not ZERO)
             case "pow":

@@ -35,8 +35,8 @@ class Compiled:
         call = _Call(self, inputs, named, reduction, sample_weight, sample_mask)
         return call.reduced(call.rows(self.program))
 
-    def value_and_grad(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
-                       **named: Any) -> tuple[Any, Any]:
+    def value_and_grad(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None,
+                       check: bool = False, **named: Any) -> tuple[Any, Any]:
         """The value and its gradient: one array for one name in ``wrt``, else a tuple; of the sum for ``reduction="none"``."""
         call = _Call(self, inputs, named, reduction, sample_weight, sample_mask)
         gradients = [call.gathered(name, call.rows(gradient(self.program, [name]))) for name in self.wrt]

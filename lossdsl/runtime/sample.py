@@ -16,7 +16,8 @@ from lossdsl.kinds import Interval, Kind
 _SIZES = (5, 4, 3, 6, 7)
 
 
-def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (), sizes: Mapping[str, int] | None = None) -> dict[str, NDArray[Any]]:
+def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (),
+           sizes: Mapping[str, int] | None = None) -> dict[str, NDArray[Any]]:
     """A dict of arrays, one for each input: batch dimensions first, then the declared axes.
 
     ``sizes`` gives the length of axes by name; others get small different lengths. The same seed gives the same arrays.
