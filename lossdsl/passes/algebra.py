@@ -132,7 +132,7 @@ def build_product(p: Product) -> Expr:
     if bottom is not ONE or top is ONE:
         top = mul(num(c.numerator), top) if c.numerator != 1 else top
         bottom = mul(num(c.denominator), bottom) if c.denominator != 1 else bottom
-        out = num(c) if bottom.op == "num" and top.op == "num" else div(top, bottom)
+        out = num(c) if top.op == "num" and bottom is num(c.denominator) else div(top, bottom)
     elif c == 1:
         out = top
     elif c.numerator == 1 and c.denominator < 1000:

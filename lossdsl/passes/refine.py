@@ -26,6 +26,7 @@ from lossdsl.ir.expr import (
     mul,
     not_,
     open_red,
+    postorder,
     pw,
     red,
     replace_indices,
@@ -169,7 +170,9 @@ class Refiner(Stabiliser):
         return None
 
     def _target(self, e: Expr) -> bool:
-        return self.ranges.finite(e) and (e.op == "ref" or self.ranges.of(e).within(UNIT))
+        """Whether something is a target rather than another probability made of a logit."""
+        made = any(x.op == "call" and x.data == "sigmoid" for x in postorder([e]))
+        return not made and self.ranges.finite(e) and (e.op == "ref" or self.ranges.of(e).within(UNIT))
 
     # -- products in which 0 wins
 

@@ -97,9 +97,9 @@ class Simplifier:
         for t in parts:
             name, content = self.names.monomial(t.rest)
             alike = merged.setdefault(name, [])
-            if alike and (alike[0].coefficient * t.coefficient > 0 or self._finite(t.rest)):
-                own = self.names.monomial(alike[0].rest)[1]
-                alike[0] = Term(alike[0].coefficient + t.coefficient * content / own, alike[0].rest)
+            more = t.coefficient * content / self.names.monomial(alike[0].rest)[1] if alike else Fraction(0)
+            if alike and (alike[0].coefficient * more > 0 or self._finite(t.rest)):
+                alike[0] = Term(alike[0].coefficient + more, alike[0].rest)
             else:
                 alike.append(t)
         kept = [t for group in merged.values() for t in group]
@@ -136,31 +136,39 @@ class Simplifier:
         powers: list[Power] = []
         places: dict[int, list[int]] = {}
         for f in p.factors:
-            base, exponent = _power(f)
-            name, content = self.names.monomial(base)
+            new = _power(f)
+            name, content = self.names.monomial(new.base)
             alike = places.setdefault(name, [])
             for i in alike:
-                own = self.names.monomial(powers[i].base)[1]
-                ratio = content / own
-                if abs(ratio) == 1 and (ratio == 1 or _whole(exponent)) and self._joins(powers[i], base, exponent):
-                    sign = 1 if ratio == 1 or exponent.data % 2 == 0 else -1
-                    powers[i] = Power(powers[i].base, self.visit(add(powers[i].exponent, exponent)), powers[i].sign * sign)
+                ratio = content / self.names.monomial(powers[i].base)[1]
+                if abs(ratio) == 1 and (ratio == 1 or _whole(new.exponent)) and self._joins(powers[i], new):
+                    powers[i] = self._joined(powers[i], new, ratio == -1)
                     break
             else:
                 alike.append(len(powers))
-                powers.append(Power(base, exponent))
-        beside = [q.base for q in powers if q.exponent is not ZERO]
-        return [q for q in powers if q.exponent is not ZERO or not self.spread.covers(beside, q.base)] if _gone(powers) else powers
+                powers.append(new)
+        left = [q.base for q in powers if q.exponent is not ZERO]
+        return [r for q in powers for r in self._settled(q, left)]
 
-    def _joins(self, p: Power, base: Expr, exponent: Expr) -> bool:
-        """Whether ``b^m*b^n`` is ``b^(m + n)`` for every value of b."""
-        a, b = self.ranges.of(p.exponent), self.ranges.of(exponent)
-        if (a.low >= 0 and b.low >= 0) or (a.high <= 0 and b.high <= 0):
-            return (_whole(p.exponent) and _whole(exponent)) or self.ranges.nonnegative(base)
-        whole = _whole(p.exponent) and _whole(exponent)
-        if not self._finite(base) or not (self.ranges.nonzero(base) if whole else self.ranges.positive(base)):
-            return False
-        return add(p.exponent, exponent) is not ZERO or self.solid(base) or self.spread.of(base)[0] >= self.spread.of(base)[1]
+    def _joined(self, a: Power, b: Power, opposite: bool) -> Power:
+        sign = -1 if opposite and b.exponent.data % 2 else 1
+        return Power(a.base, self.visit(add(a.exponent, b.exponent)), a.sign * b.sign * sign, (*a.parts, *b.parts))
+
+    def _settled(self, q: Power, left: Sequence[Expr]) -> Sequence[Power]:
+        """What is left of a power: nothing if it cancelled and what is left is NaN where its base is."""
+        if q.exponent is not ZERO:
+            return (q,)
+        if not self.ranges.nan(q.base) and self.spread.covers(left, q.base):
+            return (replace(q, base=ONE, exponent=ONE),) if q.sign < 0 else ()
+        return [_power(f) for f in q.parts]
+
+    def _joins(self, a: Power, b: Power) -> bool:
+        """Whether ``x^m*x^n`` is ``x^(m + n)`` for every value of x."""
+        base, whole = a.base, _whole(a.exponent) and _whole(b.exponent)
+        m, n = self.ranges.of(a.exponent), self.ranges.of(b.exponent)
+        if (m.low >= 0 and n.low >= 0) or (m.high <= 0 and n.high <= 0):
+            return whole or self.ranges.nonnegative(base)
+        return self._finite(base) and (self.ranges.nonzero(base) if whole else self.ranges.positive(base))
 
     def _built(self, powers: Sequence[Power]) -> Iterator[Factor]:
         for q in powers:
@@ -276,7 +284,8 @@ class Simplifier:
     def _extreme(self, low: Expr, high: Expr, value: Expr, otherwise: Expr) -> Expr | None:
         """``a if a < b, b otherwise`` is a min if NaN in a makes b NaN."""
         for name, a, b in (("min", low, high), ("max", high, low)):
-            if self.names.same(value, a) and self.names.same(otherwise, b) and self.spread.covers([b], a):
+            same = self.names.same(value, a) and self.names.same(otherwise, b)
+            if same and not self.ranges.nan(a) and self.spread.covers([b], a):
                 return call(name, a, b)
         return None
 
@@ -320,7 +329,10 @@ class Simplifier:
                 ends["hi"] = value
         if len(ends) < 2 or not self.ranges.nonnegative(sub(ends["hi"], ends["lo"])):
             return None
-        return call("clip", otherwise, ends["lo"], ends["hi"]) if self.spread.covers([otherwise], mul(*ends.values())) else None
+        both = mul(*ends.values())
+        if self.ranges.nan(ends["lo"]) or self.ranges.nan(ends["hi"]) or not self.spread.covers([otherwise], both):
+            return None
+        return call("clip", otherwise, ends["lo"], ends["hi"])
 
     # -- reductions
 
@@ -403,19 +415,22 @@ _ROWS = "\n".join(rule for row in FUNCTIONS.values() for rule in row.rules).repl
 
 @dataclass(frozen=True, slots=True)
 class Power:
+    """A sign times a base to any power, and the factors that it was made of."""
+
     base: Expr
     exponent: Expr
-    sign: int = 1
+    sign: int
+    parts: tuple[Factor, ...]
 
 
-def _power(f: Factor) -> tuple[Expr, Expr]:
-    """The base and exponent of a factor, roots and symbolic powers opened."""
+def _power(f: Factor) -> Power:
+    """A factor with roots and symbolic powers opened."""
+    base, exponent = f.base, num(f.power)
     if f.base.op == "pow" and f.power in (1, -1):
-        exponent = f.base.args[1]
-        return f.base.args[0], exponent if f.power == 1 else neg(exponent)
-    if f.base.op == "call" and f.base.data == "sqrt" and f.power in (1, -1):
-        return f.base.args[0], HALF if f.power == 1 else neg(HALF)
-    return f.base, num(f.power)
+        base, exponent = f.base.args[0], f.base.args[1] if f.power == 1 else neg(f.base.args[1])
+    elif f.base.op == "call" and f.base.data == "sqrt" and f.power in (1, -1):
+        base, exponent = f.base.args[0], HALF if f.power == 1 else neg(HALF)
+    return Power(base, exponent, 1, (f,))
 
 
 def _root(base: Expr, exponent: Expr) -> Expr:
@@ -443,10 +458,6 @@ def _untidy(e: Expr) -> bool:
 
 def _whole(e: Expr) -> bool:
     return bool(e.op == "num" and e.data.denominator == 1)
-
-
-def _gone(powers: Sequence[Power]) -> bool:
-    return any(q.exponent is ZERO for q in powers)
 
 
 def _reduces(e: Expr, binders: Sequence[Index]) -> bool:
