@@ -126,6 +126,8 @@ def _binder(
 def _end(lowering: Lowering, node: syntax.Node, scope: Scope) -> Steps[Expr]:
     """An end of a range: a whole number that no index moves."""
     term = yield lowering.number(node, scope)
+    if isinstance(node, syntax.Name) and node.id in lowering.axes:
+        lowering.fail(f"'{node.id}' is an axis, no number", node.span, f"write i in {node.id}, or b in 0..size({node.id}) - 1")
     if not term.sort.integer:
         kind = "a fraction" if term.literal is not None else "a real number"
         lowering.fail(

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from lossdsl.errors import LossError, Source, Span, did_you_mean
+from lossdsl.errors import LossError, Source, Span
+from lossdsl.frontend import hints
 
-ANNOTATIONS = ("survey", "claim", "source", "note", "wrt", "batch", "require", "oracle")
 _SKIP = re.compile(r'"""[\s\S]*?(?:"""|\Z)|"[^"\n]*"|#[^\n]*')
 _NAME = re.compile(r"[^\W\d]\w*")
 _FOUND = re.compile(r"[^\W\d]\w*|(?:\d+(?:\.\d+)?|\.\d+)|<=|>=|==|!=|->|\.\.+|\*\*|&&|\|\||\+\+|--|=<|<>|:=|//|\S")
@@ -62,13 +62,8 @@ def _check_columns(source: Source, base: int, chunk: str, lines: list[int], firs
         place = base + begin
         _check_character(source, place)
         word = _found(source.text, place)
-        raise _fail(
-            source,
-            place,
-            place + len(word),
-            f"expected a definition, found '{word}'",
-            "a definition is: name(inputs; hyper-parameters) = equation",
-        )
+        hint = "a comment starts with #" if source.text[place : place + 2] in ("//", "/*") else hints.DEFINITION
+        raise _fail(source, place, place + len(word), f"expected a definition, found '{word}'", hint)
     for start in rest:
         if not chunk[start].isspace():
             place = base + start
@@ -145,7 +140,7 @@ def syntax_error(source: Source, base: int, chunk: str, error: Any) -> LossError
     _check_character(source, start)
     _check_pair(source, start)
     word = _found(source.text, start)
-    hint = _hint(chunk, place, word, expected)
+    hint = hints.hint(_code(chunk[:place]), chunk[place:], word, expected)
     return _fail(source, start, start + len(word), f"expected {_words(expected)}, found '{_short(word)}'", hint)
 
 
@@ -228,7 +223,7 @@ def _words(expected: Collection[str]) -> str:
             left.discard("SEMICOLON")
     if "WRT" in left:
         out.append("an annotation")
-        left -= {a.upper() for a in ANNOTATIONS}
+        left -= {a.upper() for a in hints.ANNOTATIONS}
     if "$END" in left and "LOCAL" in left:
         left -= {"COMMA"}
     out += [_SIGNS[x] for x in _SIGNS if x in left]
@@ -245,19 +240,7 @@ def _hint_at_end(source: Source, base: int, chunk: str, expected: Collection[str
     if stack:
         line, column = source.locate(base + stack[-1][1])
         return f"the '{stack[-1][0]}' of line {line}, column {column} is never closed"
-    text = _code(chunk).rstrip()
-    if text.endswith("where"):
-        return "after 'where' come local definitions: name = expression"
-    if text.endswith("="):
-        return "the equation follows the '='; its lines are indented"
-    if "NUMBER" in expected:
-        return f"something is missing after '{_last_word(text)}'"
-    return "a definition is: name(inputs; hyper-parameters) = equation"
-
-
-def _last_word(text: str) -> str:
-    words = _FOUND.findall(text[-60:])
-    return words[-1] if words else text[-1:]
+    return hints.at_end(_code(chunk).rstrip(), expected)
 
 
 # -- characters that no text of the language holds ----------------------------------------------------------------------
@@ -287,8 +270,8 @@ _CHARACTERS = {
     "→": "write ->",
     "½": "write 1/2",
     "∂": "write grad[x](..)",
-    "{": "group with ( )",
-    "}": "group with ( )",
+    "{": "write ( ) for groups, [ ] for axes",
+    "}": "write ( ) for groups, [ ] for axes",
     "\\": "this is no LaTeX: write a*b, a/b, sum[n](..), sqrt(..)",
     "@": "write sum[d](x*w) or dot(x, w)",
     "%": "write mod(a, b)",
@@ -332,6 +315,9 @@ _PAIRS = {
     "<>": "write !=",
     "++": "write x + 1",
     "--": "write x - 1, or -(-x)",
+    "==": "a definition is written with one '='",
+    "->": "a definition is written with '='; '->' stands in the kind of a function",
+    "^^": "write ^ for a power: x^2",
 }
 
 
@@ -339,161 +325,4 @@ def _check_pair(source: Source, place: int) -> None:
     """Two signs that are one in other languages."""
     pair = source.text[place - 1 : place + 1]
     if place and pair in _PAIRS:
-        raise _fail(source, place - 1, place + 1, f"'{pair}' is no sign of the language", _PAIRS[pair])
-
-
-# -- hints ------------------------------------------------------------------------------------------------------------
-
-_AT = (
-    (r"&", "write and"),
-    (r"=<", "write <="),
-    (r"=>", "write >="),
-    (r":=", "write ="),
-    (r"\.\.\.", "a range is written 0..3, both ends included"),
-    (r"else\b", "write piecewise(a if condition, b otherwise)"),
-    (r"elif\b", "write piecewise(a if condition, b if condition, c otherwise)"),
-    (r"for\b", "write sum[i in n](..) for a sum over i"),
-    (r"lambda\b", "write a local function: D(u, v) = .. in `where`"),
-    (r"\|", "a guard stands last in a bracket, sum[n | condition](x); an absolute value is abs(x)"),
-)
-
-
-def _hint(chunk: str, place: int, word: str, expected: Collection[str]) -> str:
-    """The first hint that fits: what stands here, what stands before, what would be right."""
-    for pattern, hint in _AT:
-        if re.match(pattern, chunk[place:]):
-            return hint
-    before = _code(chunk[:place]).rstrip()
-    return (
-        _hint_of_line(chunk, place, word)
-        or _hint_of_number(before, chunk, place, word)
-        or _hint_of_sign(before, chunk, place, word, expected)
-        or _hint_of_expected(before, word, expected)
-    )
-
-
-def _hint_of_line(chunk: str, place: int, word: str) -> str | None:
-    """The first words of a line that look like an annotation, a definition of another language or a lost local."""
-    start = chunk.rfind("\n", 0, place) + 1
-    line = chunk[start:place].split()
-    if line and line[0] in ANNOTATIONS:
-        return _ANNOTATION_HINTS[line[0]]
-    if not line and start and starts_name(chunk, place):
-        near = did_you_mean(word, ANNOTATIONS)
-        if re.match(r"\w+\s*(?:[\[(][^\])]*[\])])?\s*=(?!=)", chunk[place:]):
-            return "local names are defined after `where`"
-        return f"{near}" if near else f"annotations are {', '.join(ANNOTATIONS)}"
-    if line and line[0] in ("def", "fn", "function", "let") and not start:
-        return f"write {word}(f, y) = .. without '{line[0]}'"
-    return None
-
-
-_ANNOTATION_HINTS = {
-    "survey": "write survey 4.2.7 (14): CONT, CONVEX",
-    "claim": "write claim CONVEX, or claim CONVEX if a > 0",
-    "source": 'write source "Author (year), title"',
-    "note": 'write note "text"',
-    "wrt": "write wrt f, with names of inputs",
-    "batch": "write batch n, with the name of an axis",
-    "require": "write require lo < hi",
-    "oracle": "write oracle torch.nn.functional.mse_loss(f, y)",
-}
-
-
-def _hint_of_number(before: str, chunk: str, place: int, word: str) -> str | None:
-    m = re.search(r"(?<![\w.])((?:\d+\.)*\d+|\.\d+)\Z", chunk[:place])
-    if not m or not word:
-        return None
-    if re.match(r"[eE](?![\w.])", chunk[place:]):
-        return f"an exponent has digits: {m[1]}e3"
-    if m[1] == "0" and word[0] in "xXbBoO":
-        return "numbers are decimal"
-    if word[0].isalpha():
-        return f"write {m[1]}*{word}"
-    if word.startswith("."):
-        return (
-            "a number has one point, with digits on both sides"
-            if "." in m[1] or word[1:].isdigit()
-            else f"write {m[1]}.0, with digits after the point"
-        )
-    return None
-
-
-def _hint_of_sign(before: str, chunk: str, place: int, word: str, expected: Collection[str]) -> str | None:
-    match word:
-        case "=":
-            return "'=' defines; write == to compare" if "STAR" in expected else "a name is defined by: name = expression"
-        case "." if re.match(r"\.\s*shape\b", chunk[place:]):
-            return "the length of an axis n is size(n)"
-        case ".":
-            return "there are no attributes; functions are called by their plain names"
-        case ":" if before.split("\n")[-1].split()[-1:] and before.split("\n")[-1].split()[-1] in ANNOTATIONS:
-            return _ANNOTATION_HINTS[before.split()[-1]]
-        case ":" if re.search(r"\blambda\s+\w+\Z", before):
-            return "write a local function: D(u, v) = .. in `where`"
-        case ":":
-            return "a ':' gives an input its kind, x: real[n]; the equation follows '='"
-        case ";":
-            return "one ';' stands between inputs and hyper-parameters, and in a call between arguments and named values"
-        case '"':
-            if chunk.find('"', place + 1) < 0 or "\n" in chunk[place + 1 : chunk.find('"', place + 1)]:
-                return 'a text is closed by " on the same line'
-            return "texts stand in annotations only"
-        case "if" | "otherwise":
-            return "write piecewise(a if condition, b otherwise)"
-    return None
-
-
-def _hint_of_expected(before: str, word: str, expected: Collection[str]) -> str:
-    last = _last_word(before)
-    if {"COMMA", "SEMICOLON", "RPAR", "EQUAL"} <= set(expected) and "STAR" not in expected:
-        return "parameters are separated by ',': a: real, b: real = 1"
-    if "IN" in expected and "RSQB" in expected and starts_name(word, 0):
-        return f"a further index is written {last} in {word}"
-    if "STAR" in expected and starts_name(word, 0):
-        if last == "lambda":
-            return "write a local function: D(u, v) = .. in `where`"
-        return f"write {last}*{word} for a product" if re.match(r"\w", last) else "an operator stands between two values"
-    if "STAR" in expected and re.match(r"[\d.]", word):
-        return f"write {last}*{word} for a product, {last}^{word} for a power"
-    if "NUMBER" in expected and word in (")", "]", ",", ";"):
-        return _hint_of_gap(last, word)
-    if "NUMBER" in expected:
-        return f"a value is missing between '{last}' and '{word}'"
-    if "LOCAL" in expected and "STAR" not in expected:
-        if word in ("where", "if", "otherwise", "in", "and", "or", "not"):
-            return f"'{word}' is a word of the language and names no local"
-        return "a local definition is: name = expression, name[i] = expression or name(u) = expression"
-    if "NAME" in expected and word == "not":
-        return "'not' is a word of the language and names nothing"
-    if "EQUAL" in expected and "LPAR" in expected:
-        return "a definition is: name(inputs; hyper-parameters) = equation"
-    if "EQUAL" in expected:
-        return "the equation follows '='"
-    if "NAME" in expected:
-        return "names start with a letter and hold letters, digits and _"
-    return _hint_of_rest(expected)
-
-
-def _hint_of_gap(last: str, word: str) -> str:
-    if last == "if":
-        return "a condition follows 'if'"
-    if last == "[":
-        return "a bracket names axes, sum[n](x), or indices, x[i]"
-    if last == "=":
-        return "a value follows '='"
-    if last == "|":
-        return "a condition follows '|'"
-    return f"a value is missing between '{last}' and '{word}'"
-
-
-def _hint_of_rest(expected: Collection[str]) -> str:
-    if "COMMA" in expected and "RSQB" in expected:
-        return "axes are separated by ',': real[n, d]"
-    if "COMMA" in expected and "STAR" not in expected:
-        return "an interval is written [0, 1], (0, inf) or (0, 1]"
-    if "ARROW" in expected:
-        return "the kind of a function is written (real, real) -> real"
-    if ("LPAR" in expected or "LSQB" in expected) and "STAR" not in expected:
-        return "an interval is written [0, 1], (0, inf) or (0, 1]"
-    return "an operator stands between two values"
+        raise _fail(source, place - 1, place + 1, f"'{pair}' has no meaning here", _PAIRS[pair])

@@ -38,7 +38,7 @@ class Entry:
         if self._signature is None:
             self._enter()
             try:
-                self._signature = yield resolve(self.definition, self.file.source, self.file.find)
+                self._signature = yield resolve(self.definition, self.file.source, self.file)
             except LossError as error:
                 self._fail(error)
             finally:
@@ -52,7 +52,7 @@ class Entry:
         if key not in self._lowered:
             self._enter()
             try:
-                self._lowered[key] = yield lower(self.definition, self.file.source, signature, self.file.find, functions)
+                self._lowered[key] = yield lower(self.definition, self.file.source, signature, self.file, functions)
             except LossError as error:
                 self._fail(error)
             finally:
@@ -119,6 +119,10 @@ class File:
             if path.is_file() and str(path) != self.source.origin:
                 return _folder_file(path).entries.get(name)
         return library_entry(name)
+
+    def names(self) -> list[str]:
+        """The losses that may be called here."""
+        return [*self.entries, *_library_paths()]
 
     def public(self) -> list[Entry]:
         return [e for e in self.entries.values() if not e.name.startswith("_")]

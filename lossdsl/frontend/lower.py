@@ -22,9 +22,9 @@ from lossdsl.frontend.resolve import (
     CONSTANTS,
     STANDING,
     Blame,
-    Find,
     FunctionParam,
     Loss,
+    Losses,
     Signature,
     grouped,
     in_reach,
@@ -122,17 +122,17 @@ class LocalName:
 
 
 def lower(
-    definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]
+    definition: syntax.Definition, source: Source, signature: Signature, losses: Losses, functions: Mapping[str, Target]
 ) -> Steps[Compiled]:
     """The meaning of a definition; ``functions`` says which function a function-valued hyper-parameter stands for."""
-    return (yield Lowering(definition, source, signature, find, functions).compiled())
+    return (yield Lowering(definition, source, signature, losses, functions).compiled())
 
 
 class Lowering:
     def __init__(
-        self, definition: syntax.Definition, source: Source, signature: Signature, find: Find, functions: Mapping[str, Target]
+        self, definition: syntax.Definition, source: Source, signature: Signature, losses: Losses, functions: Mapping[str, Target]
     ) -> None:
-        self.definition, self.signature, self.find = definition, signature, find
+        self.definition, self.signature, self.losses, self.find = definition, signature, losses, losses.find
         self.blame = Blame(source, definition.base)
         self.fail = self.blame.fail
         self.axes = signature.axes
@@ -290,6 +290,8 @@ class Lowering:
         for escape in escapes(program.roots, (*program.inputs, *program.params)) if self.readings else ():
             span = self.readings.get(escape.name, d.body.span)
             hint = f"guard it: sum[{escape.axis} | {escape.axis} + 1 < size({escape.axis})](..); outside it is NaN"
+            if escape.index.op == "num" and escape.index.data < 0:
+                hint = f"indices count from 0 and never wrap; the last is size({escape.axis}) - 1"
             self.remark("index-leaves-axis", f"an index of '{escape.name}' may leave the axis '{escape.axis}'", span, hint)
 
     def names_axis(self, p: syntax.Parameter) -> bool:
@@ -929,7 +931,7 @@ class Lowering:
         span = node.function.span
         if name in scope.names or name in self.names or name in self.axes:
             self.fail(f"'{name}' is no function", span, f"write {name}*(..) for a product, {name}[..] for a subscript")
-        known = [*self.functions, *self.targets, *SPECIAL, *REDUCTIONS, *VECTORS, *FUNCTIONS]
+        known = [*self.functions, *self.targets, *SPECIAL, *REDUCTIONS, *VECTORS, *FUNCTIONS, *self.losses.names()]
         hint = words.FUNCTIONS.get(name) or near(
             name, known, "functions are defined in `where`, D(u, v) = .., in this file, or in the library"
         )
@@ -944,11 +946,7 @@ class Lowering:
         sorts: list[Sort] = []
         for k, branch in enumerate(node.args):
             if not isinstance(branch, syntax.Branch):
-                hint = (
-                    f"write '{self.text(branch)} otherwise'"
-                    if k == len(node.args) - 1 and k
-                    else f"write '{self.text(branch)} if condition'"
-                )
+                hint = _branch_hint(branch, self.text(branch), last=k == len(node.args) - 1 and k > 0)
                 self.fail("a branch without a condition", branch.span, hint)
             if branch.condition is None and k < len(node.args) - 1:
                 self.fail(
@@ -1319,8 +1317,7 @@ class Lowering:
         options = self.options(row, keywords)
         bare_count = name == "count" and not args
         if len(args) != 1 and not bare_count:
-            hint = f"write {name}[..](condition)" if row.body == "condition" else f"write {name}[..](x); options are named"
-            self.fail(f"'{name}' takes one argument, not {len(args)}", span, hint)
+            self.fail(f"'{name}' takes one argument, not {len(args)}", span, self.one_argument(row, bracket))
         inner, bounds = yield bracket_scope(self, bracket, scope)
         if row.gives == "class" and len(bounds) != 1:
             self.fail(f"'{name}' runs along one axis, not {len(bounds)}", bracket.span, f"write {name}[{bounds[0].name}](x)")
@@ -1348,6 +1345,12 @@ class Lowering:
             if default is None
             else replace(value(_defaulted(out.number, bounds, guard, default)), sort=out.sort if row.gives == "class" else NUMBER)
         )
+
+    def one_argument(self, row: Reduction, bracket: syntax.Bracket) -> str:
+        shown = f"{row.name}[{', '.join(self.text(i) for i in bracket.items)}]"
+        if row.bracketless == "numbers":
+            return f"write {row.name}({shown}(x), y) for the {row.name} of an array and a number"
+        return f"write {shown}({'condition' if row.body == 'condition' else 'x'}); options are named"
 
     def guard(self, bracket: syntax.Bracket, inner: Scope, bounds: Sequence[Bound]) -> Steps[Expr]:
         """The condition of a bracket, with those that ignored classes bring."""
@@ -1524,6 +1527,12 @@ def _ordered(free: frozenset[Index], axes: Mapping[str, str]) -> list[Index]:
     """The axes' own indices among free ones, in the order of declaration."""
     found = {i.tag: i for i in free if isinstance(i.tag, str)}
     return [found[a] for a in axes if a in found] if len(found) > 1 else list(found.values())
+
+
+def _branch_hint(branch: syntax.Node, text: str, *, last: bool) -> str:
+    if isinstance(branch, syntax.Compare):
+        return f"the value stands first: value if {text}"
+    return f"write '{text} otherwise'" if last else f"write '{text} if condition'"
 
 
 def _natural(x: Term) -> bool:

@@ -5,7 +5,7 @@ Everything is decided on the syntax tree, where the places are; ``lower`` then g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
@@ -21,7 +21,7 @@ STANDING = ("f", "y", "r", "z")
 CONSTANTS = ("pi", "inf")
 RESERVED = ("reduction", "sample_weight", "sample_mask", "check")
 MAX_DIGITS = 2000
-_MANY = 300
+_MANY = 600
 
 
 class Blame:
@@ -42,7 +42,7 @@ class Blame:
 
 def near(name: str, known: Iterable[str], otherwise: str) -> str:
     """A hint at the nearest known name, or another hint; a crowd of names is not searched."""
-    names = list(known)
+    names = list(dict.fromkeys(known))
     return (did_you_mean(name, names) if len(names) <= _MANY else None) or otherwise
 
 
@@ -102,17 +102,22 @@ class Loss(Protocol):
     def lowered(self, functions: Mapping[str, Any]) -> Steps[Any]: ...
 
 
-Find = Callable[[str], Loss | None]
+class Losses(Protocol):
+    """Where a definition looks up the losses that it mentions; ``library.File`` is one."""
+
+    def find(self, name: str) -> Loss | None: ...
+
+    def names(self) -> list[str]: ...
 
 
-def resolve(definition: syntax.Definition, source: Source, find: Find) -> Steps[Signature]:
-    """The signature of a definition; ``find`` looks up the losses that it mentions."""
-    return (yield _Resolver(definition, source, find).signature())
+def resolve(definition: syntax.Definition, source: Source, losses: Losses) -> Steps[Signature]:
+    """The signature of a definition."""
+    return (yield _Resolver(definition, source, losses).signature())
 
 
 class _Resolver:
-    def __init__(self, definition: syntax.Definition, source: Source, find: Find) -> None:
-        self.definition, self.source, self.find = definition, source, find
+    def __init__(self, definition: syntax.Definition, source: Source, losses: Losses) -> None:
+        self.definition, self.source, self.find = definition, source, losses.find
         self.blame = Blame(source, definition.base)
         self.fail = self.blame.fail
 
