@@ -30,18 +30,6 @@ def select(c, a, b):
         out = out & mask ^ b
     return out.view(real)
 ''',
-    "log1p": '''
-def log1p(x):
-    """np.log1p, by the logarithm and a correction of first order: vectorised, so it is twice as fast."""
-    if x.size < 1024 or not (x.min() > -1 and x.max() < np.inf):
-        return np.log1p(x)
-    w = 1 + x
-    rest = w - 1
-    np.subtract(x, rest, out=rest)
-    rest /= w
-    rest += np.log(w, out=w)
-    return rest
-''',
     "largest": '''
 def largest(x, axis, where=None):
     """The maximum where a condition holds; NaN if it holds nowhere."""
@@ -175,7 +163,7 @@ def scatter(shape, index, values, where=None):
 }
 
 
-_OWN = {"square": "np.square({0})", "log1p": "log1p({0})"}
+_OWN = {"square": "np.square({0})"}
 
 
 def _call(name: str, arity: int) -> str:

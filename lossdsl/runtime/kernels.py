@@ -20,6 +20,10 @@ Array = NDArray[Any]
 
 _BLOCK = 128 * 1024  # bytes of one intermediate: several of them fit into a second-level cache
 
+# glibc gives freed memory of this order back to the system, and the next block faults it in again page by page, until it has
+# seen one larger allocation come and go.
+np.empty(8 << 20, np.uint8)
+
 
 @dataclass(frozen=True)
 class Kernel:
