@@ -163,8 +163,21 @@ def test_pickles_and_copies() -> None:
     torch.testing.assert_close(copy.deepcopy(module)(*tensors), fn(*tensors), check_dtype=False)
 
 
+@pytest.mark.parametrize("name", lossdsl.library())
+def test_checked_arguments_change_nothing_and_wrong_ones_are_named(name: str) -> None:
+    loss = lossdsl.load(name)
+    arrays = loss.sample(seed=1, batch=3, sizes=SIZES)
+    fn = loss.compile("torch")
+    tensors = [torch.as_tensor(x) for x in arrays.values()]
+    torch.testing.assert_close(fn(*tensors, check=True), fn(*tensors))
+    first = loss.inputs[0].name
+    wrong = [torch.full_like(tensors[0], torch.nan), *tensors[1:]]
+    with pytest.raises(lossdsl.LossError, match=f"'{first}'.* nan"):
+        fn(*wrong, check=True)
+
+
 def test_the_source_stands_alone_and_does_not_change() -> None:
-    loss, tensors, at = case("focal")
+    loss, tensors, _ = case("focal")
     source = loss.source("torch")
     assert source == lossdsl.load("focal").source("torch") and "lossdsl" not in source
     namespace: dict = {}

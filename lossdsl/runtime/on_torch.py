@@ -19,9 +19,9 @@ from lossdsl import pipeline
 from lossdsl.codegen.torch_module import Tower, standalone
 from lossdsl.errors import LossError
 from lossdsl.ir.expr import ZERO, Index, ix, pw, ref
-from lossdsl.ir.program import Input, Program
+from lossdsl.ir.program import BATCH, Input, Program
 from lossdsl.kinds import Kind
-from lossdsl.passes.batch import BATCH, batched
+from lossdsl.passes.batch import batched
 from lossdsl.runtime.backends import compile as compile_for
 from lossdsl.runtime.convention import Convention, Layout
 
@@ -116,7 +116,7 @@ class Compiled:
         reduction = self.convention.reduction(reduction)
         tensors = self._tensors(inputs)
         if check:
-            self._check(tensors)
+            self._check(tensors, given, {"reduction": reduction, "sample_weight": sample_weight, "sample_mask": sample_mask})
         return self._reduced(self._rows(tensors, given, sample_weight, sample_mask), reduction)
 
     def value_and_grad(self, *args: Any, **named: Any) -> tuple[Tensor, Any]:
@@ -153,7 +153,8 @@ class Compiled:
     def _leaf(self, inputs: list[Any], given: dict[str, Any], name: str) -> Tensor:
         """A fresh leaf in place of an argument."""
         names = self.convention.names
-        old = inputs[names.index(name)] if name in names else given.get(name, self.params.get(name, self.convention.defaults.get(name)))
+        numbers = self.convention.defaults | self.params | given
+        old: Any = inputs[names.index(name)] if name in names else numbers.get(name)
         old = float(old) if not isinstance(old, Tensor) and name not in names else old
         x = torch.as_tensor(old).detach()
         leaf = (x if x.is_floating_point() else x.to(torch.get_default_dtype())).clone().requires_grad_()
@@ -173,12 +174,18 @@ class Compiled:
         for other in real[1:]:
             dtype = torch.promote_types(dtype, other)
         dtype = torch.float32 if dtype in _LOW else dtype
-        return [x.to(dtype) if role == "number" else x.to(torch.bool) if role == "condition" else x for x, role in zip(tensors, roles, strict=True)]
+        wanted = {"number": dtype, "condition": torch.bool}
+        return [x.to(wanted.get(role, x.dtype)) for x, role in zip(tensors, roles, strict=True)]
 
-    def _check(self, tensors: Sequence[Tensor]) -> None:
-        from lossdsl.runtime.checks import check_inputs
+    def _check(self, tensors: Sequence[Tensor], given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """Let the NumPy backend look at the arguments: it names the input, the entry and the domain."""
 
-        check_inputs(self.program, {i.name: x.detach().cpu().numpy() for i, x in zip(self.program.inputs, tensors, strict=True)})
+        def plain(x: Any) -> Any:
+            return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+
+        numbers = {k: float(plain(v)) for k, v in {**self.params, **given}.items()}
+        fn = compile_for(self.program, "numpy", self.wrt, self.axes, numbers)
+        fn(*map(plain, tensors), **{k: plain(v) for k, v in options.items()}, check=True)
 
     def _parameters(self, given: Mapping[str, Any], like: Tensor | None) -> list[Tensor]:
         """Hyper-parameters as tensors without axes: numbers are checked, tensors are taken as they are."""
@@ -186,13 +193,14 @@ class Compiled:
         numbers = {k: v for k, v in given.items() if k not in tensors}
         missing = {k: 0 if k in tensors else None for k in self.convention.known}
         values = self._numbers(numbers, missing)
-        kind = {"dtype": like.dtype, "device": like.device} if like is not None else {}
-        return [tensors[p.name].to(**kind) if p.name in tensors else torch.tensor(float(values[p.name]), **kind) for p in self.program.params]
+        kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device} if like is not None else {}
+        return [torch.as_tensor(tensors[p.name] if p.name in tensors else float(values[p.name]), **kind) for p in self.program.params]
 
     def _numbers(self, numbers: Mapping[str, Any], missing: Mapping[str, Any]) -> dict[str, Any]:
         absent = [k for k, v in missing.items() if v is None and k not in numbers and k not in self.convention.defaults]
         if absent:
-            raise LossError(f"hyper-parameter {absent[0]!r} of {self.program.name} has no value", hint=f"it has no default: say {absent[0]}=..")
+            hint = f"it has no default: say {absent[0]}=.."
+            raise LossError(f"hyper-parameter {absent[0]!r} of {self.program.name} has no value", hint=hint)
         if all(v is None for v in missing.values()):
             return dict(self.convention.parameters(numbers))
         from lossdsl.runtime.convention import check_number
@@ -214,7 +222,8 @@ class Compiled:
         value = self._variant(names, keep is not None)(*flat, *extra, *params)
         return Rows(value, layout.batch, weight)
 
-    def _sample(self, tensors: Sequence[Tensor], layout: Layout, weight: Any, mask: Any, real: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def _sample(self, tensors: Sequence[Tensor], layout: Layout, weight: Any, mask: Any,
+                real: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """The rows that count, and their weights, both of the batch's shape; None where all count alike."""
         keep = None
         device = tensors[0].device if tensors else None
@@ -252,7 +261,7 @@ class Compiled:
         self._make(names, keep)
         return self._variants[names, keep]
 
-    @torch.compiler.assume_constant_result  # torch.compile runs it while it traces, and looks the module up afterwards
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile runs it while it traces, and looks the module up afterwards
     def _make(self, names: frozenset[str], keep: bool) -> bool:
         with self._lock:
             if (names, keep) not in self._variants:
@@ -291,10 +300,11 @@ class LossModule(torch.nn.Module):
 
     def forward(self, *args: Any, **named: Any) -> Tensor:
         params = {p.name: getattr(self, f"param_{p.name}") for p in self.compiled.program.params}
-        return self.compiled(*args, **{"reduction": self.reduction, **params, **named})
+        value: Tensor = self.compiled(*args, **{"reduction": self.reduction, **params, **named})
+        return value
 
     def extra_repr(self) -> str:
-        return self.compiled.program.name
+        return str(self.compiled.program.name)
 
 
 def module(program: Program, learn: Sequence[str], params: Mapping[str, Any]) -> LossModule:
