@@ -419,7 +419,7 @@ class Writer:
         e = self.pick((number("alpha" if scope.outer else "0.5", 0.5), number("1.7", 1.7), number("(1/3)", 1 / 3), number("-1", -1))) if self.chance(60) else self.tame(scope, d)
         if e.text == "alpha":
             self.params["alpha"] = None
-        return Code(f"{base.at(ATOM)}^{e.at(ATOM) if not e.text.startswith('-') else e.text}", POW, lambda env: power(base.run(env), e.run(env)))
+        return Code(f"{base.at(ATOM)}^{e.at(NEG)}", POW, lambda env: power(base.run(env), e.run(env)))
 
     def function(self, scope: Scope, d: int) -> Code:
         name = self.pick(tuple(FUNCTIONS))
