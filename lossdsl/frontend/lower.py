@@ -569,7 +569,7 @@ class Lowering:
         """The value of a local over the indices of its head."""
         inner, slots = self.head(local.name, local.heads, scope)
         if local.heads is None:
-            return (yield self.whole_body(local.body, inner))
+            return (yield self.whole_body(local.body, inner, keep=local.params is not None))
         term: Term = yield self.term(local.body, inner)
         released = {s.index: own(self.axes[s.axis], s.axis) for s in slots if s.axis == s.name}
         found = tuple(self.settled(s, inner) for s in slots)
@@ -582,12 +582,12 @@ class Lowering:
             return Slot(slot.name, slot.axis, Index(self.axes[slot.axis], slot.axis))
         return Slot(slot.name, index.axis if isinstance(index, IndexName) else slot.axis, slot.index)
 
-    def whole_body(self, body: syntax.Node, scope: Scope) -> Steps[Array]:
-        """A body that is an array as a whole keeps its order; another is indexed by position if it has one axis."""
+    def whole_body(self, body: syntax.Node, scope: Scope, *, keep: bool) -> Steps[Array]:
+        """A body without a head; a call that gives an array as a whole keeps its order in a function (``keep``) and for pairs."""
         if isinstance(body, syntax.Call):
             array: Array = yield self.array(body, scope)
             roots = [self.axes.get(s.axis or "") for s in array.slots or ()]
-            if len(set(roots)) < len(roots) or None in roots:
+            if len(set(roots)) < len(roots) or None in roots or (keep and len(roots) > 1):
                 return array
             return self.computed(self.at(array, scope, self.text(body), body.span))
         term: Term = yield self.term(body, scope)
@@ -856,6 +856,8 @@ class Lowering:
                 self.fail(f"the local function '{name}' takes no bracket", bracket.span, f"call it plainly: {name}(..)")
             return (yield self.local_call(self.functions[name], node, scope))
         target = self.targets.get(name)
+        if target is not None:
+            self.check_arity(name, node)
         if target is None:
             target = self.find(name)
             if target is not None and not (yield self.takes(target, node)) and self.built_in(name, node, bracket):
@@ -863,6 +865,15 @@ class Lowering:
         if target is None:
             target = name
         return (yield self.call_target(target, name, node, bracket, scope))
+
+    def check_arity(self, name: str, node: syntax.Call) -> None:
+        arity = next(p.arity for p in self.signature.functions if p.name == name)
+        if arity is not None and len(node.args) != arity:
+            self.fail(
+                f"'{name}' is declared with {_count(arity, 'argument')}, not {len(node.args)}",
+                node.span,
+                "its kind says what it takes: (real, real) -> real",
+            )
 
     def takes(self, loss: Loss, node: syntax.Call) -> Steps[bool]:
         """Whether a loss has as many inputs as a call has arguments; a function of the same name is told apart by that."""
@@ -1210,25 +1221,7 @@ class Lowering:
             )
         shown = [next((s.name for s in array.slots or () if s.index == i), str(i.tag)) for i in found]
         if len(found) != len(wanted):
-            has = (
-                f"has the un-indexed axes {listed(shown)}"
-                if len(shown) > 1
-                else f"has the un-indexed axis {shown[0]}"
-                if shown
-                else "has no un-indexed axis"
-            )
-            axes = f"along {_count(len(wanted), 'axis', 'axes')}" if len(wanted) > 1 else "along one axis"
-            hint = (
-                f"name the axis: {name}[{shown[-1] if shown else 'd'}](..)"
-                if len(wanted) == 1
-                else f"name the axes: {name}[{', '.join(shown[: len(wanted)] or wanted)}](..)"
-            )
-            if not shown:
-                hint = f"'{what.name}' of '{name}' is an array over {listed(wanted)}"
-                taken = [a for a in self.axes if scope.binds(a)]
-                if taken:
-                    hint = f"a bracket around it binds {listed(taken)}; name the axis that is meant: {name}[{taken[0]}](..)"
-            self.fail(f"'{name}' runs {axes}, and its argument {has}", node.span, hint)
+            self.wrong_axes(name, what, wanted, shown, node, scope)
         if array.slots is None and len(wanted) > 1:
             if set(shown) != set(wanted):
                 hint = f"name the axes in their order: {name}[{', '.join(shown)}](..)"
@@ -1236,6 +1229,23 @@ class Lowering:
             by_name = dict(zip(shown, found, strict=True))
             return tuple(by_name[n] for n in wanted)
         return tuple(found)
+
+    def wrong_axes(
+        self, name: str, what: Input | Param, wanted: Sequence[str], shown: Sequence[str], node: syntax.Node, scope: Scope
+    ) -> NoReturn:
+        """An argument has more or fewer axes than are due, once those that brackets bind are gone."""
+        has = f"the un-indexed {'axis' if len(shown) == 1 else 'axes'} {listed(shown)}" if shown else "no un-indexed axis"
+        taken = [a for a in self.axes if scope.binds(a)]
+        if len(shown) > len(wanted):
+            hint = f"name what is meant: {name}[{', '.join(shown[len(shown) - len(wanted) :])}](..)"
+        elif taken:
+            hint = (
+                f"a bracket around it binds {listed(taken)}; name what is meant: {name}[{', '.join([*taken, *shown][: len(wanted)])}](..)"
+            )
+        else:
+            hint = f"'{what.name}' of '{name}' is an array over {listed(wanted)}"
+        runs = "one axis" if len(wanted) == 1 else _count(len(wanted), "axis", "axes")
+        self.fail(f"'{name}' runs along {runs}, and its argument has {has}", node.span, hint)
 
     def bracketed_arguments(
         self,

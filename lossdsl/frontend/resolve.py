@@ -237,6 +237,7 @@ class _Resolver:
         numbers: list[syntax.Parameter] = []
         for p in hypers:
             if isinstance(p.kind, syntax.FunctionKind):
+                self.check_function_kind(p.kind)
                 if p.default is not None and not isinstance(p.default, syntax.Name):
                     self.fail(
                         f"the default of the function '{p.name}' is no function",
@@ -251,6 +252,21 @@ class _Resolver:
             else:
                 numbers.append(p)
         return tuple(functions), numbers
+
+    def check_function_kind(self, kind: syntax.FunctionKind) -> None:
+        waiting: list[syntax.Kind | syntax.FunctionKind] = [kind]
+        while waiting:
+            k = waiting.pop()
+            if isinstance(k, syntax.FunctionKind):
+                waiting += (*k.args, k.result)
+            else:
+                self.check_kind_name(k)
+
+    def check_kind_name(self, k: syntax.Kind) -> None:
+        name = k.name.id
+        if name not in KINDS:
+            hint = words.KINDS.get(name.lower()) or near(name, KINDS, f"kinds are {listed(KINDS, 20)}")
+            self.fail(f"there is no kind '{name}'", k.name.span, hint)
 
     def check_namespace(self, declared: Sequence[syntax.Parameter]) -> None:
         """Axes, indices, inputs, hyper-parameters and locals share one namespace."""
@@ -295,6 +311,7 @@ class _Resolver:
 
     def input(self, p: syntax.Parameter) -> Input:
         if isinstance(p.kind, syntax.FunctionKind):
+            self.check_function_kind(p.kind)
             self.blame.not_yet(
                 f"the input '{p.name}', a function,",
                 p.span,
@@ -337,9 +354,7 @@ class _Resolver:
         if k is None:
             return Kind()
         name = k.name.id
-        if name not in KINDS:
-            hint = words.KINDS.get(name.lower()) or near(name, KINDS, f"kinds are {listed(KINDS, 20)}")
-            self.fail(f"there is no kind '{name}'", k.name.span, hint)
+        self.check_kind_name(k)
         axes = self.kind_axes(k)
         of, ignore = self.kind_options(k, axes)
         interval = self.interval(k) if k.interval else None
