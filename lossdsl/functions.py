@@ -240,7 +240,7 @@ _ROWS = (
         ("sigmoid(s) - t", "-s"), domain=(ALL, REAL),
         spell={"mpmath": "(mp.log1p(mp.exp(-abs({s}))) + ((1 - {t} if {s} > 0 else {t})*abs({s}) if {t} != ({s} > 0) else 0))"},
         # the weight that stands against |s| is exactly 0 for a right answer, so the small rest keeps its digits
-        safe="log1p(exp(-abs(s))) + piecewise(0 if t == (s > 0), piecewise(1 - t if s > 0, t otherwise)*abs(s) otherwise)"),
+        safe="log1p(exp(-abs(s))) + piecewise(0 if t == (s > 0), ((s > 0) - t)*s otherwise)"),
     Row("softsign", ("x",), "x/(1 + abs(x))", "x/(1 + abs(x))", ("1/(1 + abs(x))^2",), range=_between(-1, 1, "()"), monotone=(UP,),
         lipschitz=("1",)),
     Row("silu", ("x",), "x*sigmoid(x)", "x*sigmoid(x)", ("sigmoid(x)*(1 + x*sigmoid(-x))",), domain=(ABOVE,),
