@@ -78,6 +78,8 @@ _TABLE = (
     _Row(_INTERVAL, before=r"\bin", due="LPAR LSQB", not_due="NUMBER"),
     _Row(_INTERVAL, before=r"\bin\s*[(\[][^()\[\]]*", due="COMMA", not_due="EQUAL VBAR"),
     _Row("write {last}({word})", at=r"[^\W\d]", before=r"\b(?:class|simplex)", due="IN"),
+    _Row("parameters are separated by ',': a: real, b: real = 1", at=r"[^\W\d]\w*\s*[:=]", before=r":\s*\w+", due="IN"),
+    _Row("a kind follows ':', as in x: real[n]", at=r"[),;=]", before=r":", due="NAME LPAR", not_due="NUMBER"),
     _Row("axes stand in brackets: {last}[{word}]", at=r"[^\W\d]", before=r":\s*\w+", due="IN"),
     _Row("axes have names, not sizes: real[n]", at=r"\d", before=r"[\[,]", due="NAME", not_due="NUMBER"),
     _Row("the kind of a function is written (real, real) -> real", due="ARROW"),
@@ -90,6 +92,7 @@ _TABLE = (
     _Row("there are no slices; a guard picks a part: sum[n | n < 3](x)", at=":", before=r"\[[^\[\]]*", not_due="LOCAL $END"),
     _Row("a bracket names axes, sum[n](x), or indices, x[i]", at=r"\]", before=r"\["),
     # equals signs, colons, semicolons
+    _Row("'not' is a word of the language and names nothing", at=r"not\b", due="NAME", not_due="NUMBER"),
     _Row("'=' defines; write == to compare", at="=", due="STAR"),
     _Row("after ';' stand named values: huber(f, y; delta = 2)", before=r";[^;]*", due="EQUAL", not_due="LPAR RPAR"),
     _Row("after ';' stand named values: huber(f, y; delta = 2)", before=";", due="NAME", not_due="NUMBER"),
@@ -102,7 +105,6 @@ _TABLE = (
     _Row("texts stand in annotations only", at='"[^"\\n]*"'),
     _Row('a text is closed by " on the same line', at='"'),
     _Row("there are no attributes; functions are called by their plain names", at=r"\."),
-    _Row("'not' is a word of the language and names nothing", at=r"not\b", due="NAME"),
     _Row("'{word}' is a word of the language and names no local", at=_RESERVED, due="LOCAL", not_due="STAR"),
     _Row("a local definition is: name = expression, name[i] = expression or name(u) = expression", due="LOCAL", not_due="STAR"),
     # what is missing

@@ -895,8 +895,9 @@ class Lowering:
         if builtin in VECTORS:
             return (yield self.vector_call(VECTORS[builtin], name, node, bracket, scope))
         if builtin in REDUCTIONS and REDUCTIONS[builtin].bracketless != "numbers":
-            axis = next(iter(self.axes), "n")
-            self.fail(f"'{builtin}' stands without a bracket", node.function.span, f"name the axes: {builtin}[{axis}](..)")
+            axis = next(iter(self.axes), None)
+            hint = f"name the axes: {builtin}[{axis}](..)" if axis else "no input has an axis; a call reduces the batch by itself"
+            self.fail(f"'{builtin}' stands without a bracket", node.function.span, hint)
         if bracket and (builtin in SPECIAL or find_row(builtin)) and builtin != "grad":
             self.fail(f"the function '{builtin}' takes no bracket", bracket.span, f"it acts on numbers, one by one: {builtin}(x)")
         return self.computed((yield self.function_call(builtin, node, bracket, scope)))
@@ -1195,7 +1196,7 @@ class Lowering:
                 mine = self.settled_index(index, array)
                 seen = bound.setdefault(n, mine)
                 if seen.axis != mine.axis:
-                    hint = f"name the axis: {name}[{seen.axis}](..)"
+                    hint = f"both arguments run along one axis: declare both over '{seen.axis}', or one as real[{mine.axis} in {seen.axis}]"
                     self.fail(f"the axis '{n}' of '{name}' is '{seen.axis}' in one argument and '{mine.axis}' in another", x.span, hint)
             args.append((formals, array.term))
         return args, bound, marks
@@ -1243,7 +1244,7 @@ class Lowering:
                 f"a bracket around it binds {listed(taken)}; name what is meant: {name}[{', '.join([*taken, *shown][: len(wanted)])}](..)"
             )
         else:
-            hint = f"'{what.name}' of '{name}' is an array over {listed(wanted)}"
+            hint = f"give it an array: declare an input as real[{', '.join(wanted)}]"
         runs = "one axis" if len(wanted) == 1 else _count(len(wanted), "axis", "axes")
         self.fail(f"'{name}' runs along {runs}, and its argument has {has}", node.span, hint)
 
