@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 from lossdsl.errors import NotYet
 from lossdsl.functions import FUNCTIONS
@@ -24,6 +25,7 @@ from lossdsl.ir.expr import (
     Range,
     add,
     and_,
+    branches,
     call,
     cmp,
     conjuncts,
@@ -43,6 +45,7 @@ from lossdsl.ir.expr import (
     sub,
 )  # fmt: skip
 from lossdsl.ir.program import Program
+from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, terms
 
 Binders = tuple[Index, ...]
@@ -57,6 +60,7 @@ def legalise(program: Program, backend: str) -> Program:
     """The program in the operations that the backend has, with equal values."""
     whole = frozenset(i.name for i in program.inputs if i.kind.role in ("class", "label"))
     exponentials: dict[Expr, tuple[Expr, Expr]] = {}
+    ranges = Ranges(program)
 
     def simplify(e: Expr) -> Expr:
         if e.op == "call" and e.data in ("softplus", "sigmoid"):
@@ -71,7 +75,7 @@ def legalise(program: Program, backend: str) -> Program:
         if e.op == "call" and e.data == "exp":
             return _exp(e, exponentials)
         if e.op == "pw":
-            return _nested(e)
+            return _step(e, ranges) or _nested(e)
         if e.op == "sub":
             return _against_target(e)
         if e.op == "mul":
@@ -272,12 +276,41 @@ def _error(a: Expr, t: Expr) -> Expr:
     return add(sub(iverson(decided), t), pw([(neg(rest), decided)], rest))
 
 
+def _step(e: Expr, ranges: Ranges) -> Expr | None:
+    """Three numbers above, at and below a threshold, the middle one their mean, by the sign of the distance."""
+    pairs, otherwise = branches(e)
+    if len(pairs) != 3 or otherwise is not NAN or any(v.op != "num" or c.op != "cmp" for v, c in pairs):
+        return None
+    a, b = pairs[0][1].args
+    values: dict[str, Fraction] = {}
+    for v, c in pairs:
+        if c.args not in ((a, b), (b, a)):
+            return None
+        values.setdefault(c.data if c.args == (a, b) else _FLIPPED.get(c.data, c.data), v.data)
+    if set(values) != {">", "==", "<"} or 2 * values["=="] != values[">"] + values["<"]:
+        return None
+    if not (ranges.finite(a) or ranges.finite(b)):  # equal infinities have no distance
+        return None
+    half = (values[">"] - values["<"]) / 2
+    if a is ZERO:
+        a, b, half = b, a, -half
+    step = mul(num(abs(half)), call("sign", sub(a, b)))
+    return add(num(values["=="]), step) if half > 0 else sub(num(values["=="]), step)
+
+
+_FLIPPED = {"<": ">", ">": "<"}
+
+
 def _nested(e: Expr) -> Expr:
-    """``piecewise(piecewise(x if b, z) if a, z)`` as one branch: conditions are cheaper than selections."""
+    """``piecewise(piecewise(x if b, z) if a, z)`` as one branch, and a factor of both branches in front: selections cost most."""
     if len(e.args) == 3:
         inner, condition, otherwise = e.args
         if inner.op == "pw" and len(inner.args) == 3 and inner.args[2] is otherwise:
             return pw([(inner.args[0], and_(condition, inner.args[1]))], otherwise)
+        if inner.op == otherwise.op == "mul":
+            for a, b in itertools.product((inner.args, inner.args[::-1]), (otherwise.args, otherwise.args[::-1])):
+                if a[0] is b[0]:
+                    return mul(a[0], pw([(a[1], condition)], b[1]))
     return e
 
 
