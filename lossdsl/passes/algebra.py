@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from lossdsl.ir.expr import ONE, Expr, Range, add, div, mul, neg, num, pow_, sub
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LONGEST = 1000  # bits of a coefficient that is still multiplied out
+_MOST = 24  # terms of a sum that are looked at together, so that a long sum takes no square of its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Product:
 # -- views ------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 14)
 def product(e: Expr) -> Product:
     """A product, quotient, negation or whole power, flattened."""
     coefficient = Fraction(1)
@@ -77,12 +80,20 @@ def _whole(e: Expr) -> bool:
 
 
 def terms(e: Expr) -> list[Term]:
-    """A sum or difference, flattened; a sum behind a number other than -1 is one term."""
+    """The terms of a sum in a list of its own."""
+    return list(_terms(e))
+
+
+@lru_cache(maxsize=1 << 14)
+def _terms(e: Expr) -> tuple[Term, ...]:
+    """A sum or difference, flattened; a sum behind a number other than -1 is one term, and so is what is over the most."""
     out: list[Term] = []
     stack: list[tuple[Expr, Fraction]] = [(e, Fraction(1))]
     while stack:
         x, c = stack.pop()
         match x.op:
+            case "add" | "sub" if len(stack) + len(out) >= _MOST:
+                out.append(Term(c, x))
             case "add":
                 stack += ((x.args[1], c), (x.args[0], c))
             case "sub":
@@ -99,9 +110,10 @@ def terms(e: Expr) -> list[Term]:
                     out.append(Term(c * outer, inner))
             case _:
                 out.append(Term(c, x))
-    return out
+    return tuple(out)
 
 
+@lru_cache(maxsize=1 << 14)
 def _scaled(e: Expr) -> tuple[Fraction, Expr]:
     """The number in front of a product, and the rest; the product itself is kept where there is none."""
     p = product(e)
