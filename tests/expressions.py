@@ -12,7 +12,24 @@ import evaluators
 import mpmath
 
 from lossdsl.ir.expr import (
-    NAN, ONE, ZERO, Expr, add, and_, call, cmp, div, mul, neg, num, or_, pow_, postorder, pw, ref, sub,
+    NAN,
+    ONE,
+    ZERO,
+    Expr,
+    add,
+    and_,
+    call,
+    cmp,
+    div,
+    mul,
+    neg,
+    num,
+    or_,
+    postorder,
+    pow_,
+    pw,
+    ref,
+    sub,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.kinds import Kind
@@ -108,12 +125,12 @@ def condition(rng: Random, size: int) -> Expr:
     return cmp(rng.choice(["<", "<=", ">", ">=", "==", "!="]), write(rng, size // 2), write(rng, size // 2))
 
 
-def value(e: Expr, env: Mapping[str, Any]) -> Any:
-    """The value at ``DIGITS`` digits, or None where it is undefined or too large to compute."""
+def value(e: Expr, env: Mapping[str, Any], digits: int = DIGITS) -> Any:
+    """The value at a precision, or None where it is undefined or too large to compute."""
     kept = evaluators._OPERATORS["div"], evaluators._OPERATORS["pow"]
     evaluators._OPERATORS |= {"div": _divide, "pow": _power}
     try:
-        with mp.workdps(DIGITS):
+        with mp.workdps(digits):
             return evaluators.exact(e, env)
     except (Undefined, OverflowError, ValueError, ZeroDivisionError, MemoryError):
         return None

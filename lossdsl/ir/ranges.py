@@ -325,13 +325,14 @@ def _power(a: Reach, b: Reach) -> Reach:
     if y.low == y.high and isinstance(y.low, Fraction) and y.low.denominator == 1 and abs(y.low) <= 64:
         return _whole_power(a, int(y.low))
     nan = a.nan or b.nan or b.infinite or (x.low < 0 and not b.whole)
-    if x.low < 0 and b.whole:
+    fixed = y.low == y.high
+    if x.low < 0 and not (fixed and isinstance(y.low, Fraction) and y.low.denominator > 1):
         return Reach(EVERYTHING, nan, False)
     a = replace(a, interval=meet(x, _closed(_ZERO, inf)))  # of a negative base, only whole powers are numbers
     x = a.interval
     if a.empty:
         return Reach(NOTHING, True)
-    if y.low == y.high and 0 < y.low < inf:
+    if fixed and 0 < y.low < inf:
         return replace(_root_like(a), nan=nan)
     nonzero = not a.zero and not a.infinite and not b.infinite
     low_end, high_end = Interval(_ZERO, inf, nonzero, False), EVERYTHING
@@ -493,7 +494,14 @@ def _mul0(a: Reach, b: Reach) -> Reach:
 
 
 def _xlogy(x: Reach, y: Reach) -> Reach:
-    return _mul0(x, replace(_call("log", [y]), nan=y.nan))
+    log = _call("log", [y])
+    return _weighed(x, log)
+
+
+def _weighed(x: Reach, log: Reach) -> Reach:
+    """``x*log``, where an exact 0 of x wins, and only that."""
+    out = _mul0(x, log)
+    return replace(out, nan=out.nan or (x.infinite and log.zero))
 
 
 def _logdiv(a: Reach, b: Reach) -> Reach:
@@ -504,8 +512,9 @@ def _xlogdiv(x: Reach, a: Reach, b: Reach) -> Reach:
     ratio = _logdiv(a, b)
     if ratio.empty:
         return Reach(_closed(_ZERO, _ZERO), nan=True)
-    out = _mul0(x, ratio)
-    return replace(out, interval=hull([out.interval, _closed(_ZERO, _ZERO)]), nonzero=False, nan=out.nan or ratio.nan)
+    out = _weighed(x, ratio)
+    lost = x.zero and ratio.infinite and min(a.interval.low, b.interval.low) < 0
+    return replace(out, interval=hull([out.interval, _closed(_ZERO, _ZERO)]), nonzero=False, nan=out.nan or ratio.nan or lost)
 
 
 def _logaddexp(a: Reach, b: Reach) -> Reach:
@@ -513,7 +522,7 @@ def _logaddexp(a: Reach, b: Reach) -> Reach:
     high = inf if top.high > -inf else -inf
     # the sum of two exponentials is above either; nothing is added where one is -inf
     lone = (-inf in a.interval, -inf in b.interval)
-    out = Interval(top.low, high, top.low_open or not any(lone), inf not in top and high == inf)
+    out = Interval(top.low, high, top.low < inf and (top.low_open or not any(lone)), inf not in top and high == inf)
     return Reach(out, a.nan or b.nan, 0 not in out)
 
 
