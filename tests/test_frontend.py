@@ -342,6 +342,18 @@ def test_a_function_as_a_hyper_parameter_may_be_chosen() -> None:
     assert load_text(free, functions={"g": "mse"})["a"].value is value("a(p, q) = (p - q)^2")
 
 
+def test_a_private_loss_may_wait_for_its_function() -> None:
+    source = "_margin(p, q; g: (real) -> real) = g(p - q)\na(p, q) = _margin(p, q; g = softplus)"
+    assert value(source) is value("a(p, q) = softplus(p - q)")
+
+
+def test_a_circle_through_several_files(tmp_path: Path) -> None:
+    (tmp_path / "p.loss").write_text("p(x) = q(x)\n")
+    (tmp_path / "q.loss").write_text("q(x) = p(x)\n")
+    with pytest.raises(LossError, match="'q' is defined by way of p"):
+        load_path(tmp_path / "p.loss")
+
+
 def test_a_name_that_the_library_lacks() -> None:
     with pytest.raises(LossError, match="no loss 'hubr'") as caught:
         load_library("hubr")

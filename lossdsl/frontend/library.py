@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from lossdsl.frontend.steps import Steps, run
 from lossdsl.ir.program import Program
 
 _lock = threading.RLock()
+Key = tuple[tuple[str, Any], ...]  # the functions that hyper-parameters stand for
+_active: list[Entry] = []  # definitions that are being looked at, each for the one before
 
 
 class Entry:
@@ -29,48 +31,45 @@ class Entry:
     def __init__(self, file: File, definition: syntax.Definition) -> None:
         self.file, self.definition, self.name = file, definition, definition.name
         self.blame = Blame(file.source, definition.base)
-        self.failed: LossError | None = None
         self._signature: Signature | None = None
-        self._lowered: dict[tuple[tuple[str, Any], ...], Compiled] = {}
+        self._lowered: dict[Key, Compiled] = {}
+        self._failed: dict[Key | None, LossError] = {}
         self._busy = False
 
     def signature(self) -> Steps[Signature]:
         if self._signature is None:
-            self._enter()
-            try:
-                self._signature = yield resolve(self.definition, self.file.source, self.file)
-            except LossError as error:
-                self._fail(error)
-            finally:
-                self._busy = False
-        assert self._signature is not None
+            self._signature = yield self._once(None, resolve(self.definition, self.file.source, self.file))
         return self._signature
 
     def lowered(self, functions: Mapping[str, Any]) -> Steps[Compiled]:
         signature: Signature = yield self.signature()
         key = tuple(sorted(functions.items(), key=lambda item: item[0]))
         if key not in self._lowered:
-            self._enter()
-            try:
-                self._lowered[key] = yield lower(self.definition, self.file.source, signature, self.file, functions)
-            except LossError as error:
-                self._fail(error)
-            finally:
-                self._busy = False
+            self._lowered[key] = yield self._once(key, lower(self.definition, self.file.source, signature, self.file, functions))
         return self._lowered[key]
 
-    def _enter(self) -> None:
-        if self.failed:
-            raise self.failed
+    def is_template(self) -> bool:
+        """Whether it means nothing until its functions are given."""
+        return any(f.default is None for f in run(self.signature()).functions)
+
+    def _once(self, key: Key | None, step: Steps[Any]) -> Steps[Any]:
+        """The result of a step that must not come to need itself; its error is the same the next time."""
+        if key in self._failed:
+            raise self._failed[key]
         if self._busy:
-            circle = [e.name for e in self.file.entries.values() if e._busy]
-            way = f"by way of {listed([n for n in circle if n != self.name])}" if len(circle) > 1 else "by itself"
+            others = list(dict.fromkeys(e.name for e in _active[_active.index(self) :] if e is not self))
+            way = f"by way of {listed(others)}" if others else "by itself"
             self.blame.fail(f"'{self.name}' is defined {way}", self.definition.span, "losses are made of other losses, never of themselves")
         self._busy = True
-
-    def _fail(self, error: LossError) -> None:
-        self.failed = error
-        raise error
+        _active.append(self)
+        try:
+            return (yield step)
+        except LossError as error:
+            self._failed[key] = error
+            raise
+        finally:
+            self._busy = False
+            _active.pop()
 
 
 class Broken:
@@ -117,15 +116,12 @@ class File:
         for folder in self.folders:
             path = folder / f"{name}.loss"
             if path.is_file() and str(path) != self.source.origin:
-                return _folder_file(path).entries.get(name)
+                return _folder_file(path, path.stat().st_mtime_ns).entries.get(name)
         return library_entry(name)
 
     def names(self) -> list[str]:
         """The losses that may be called here."""
         return [*self.entries, *_library_paths()]
-
-    def public(self) -> list[Entry]:
-        return [e for e in self.entries.values() if not e.name.startswith("_")]
 
 
 def _broken_name(source: Source, error: LossError) -> str | None:
@@ -153,8 +149,9 @@ def _read(path: Path) -> str:
         raise LossError(f"{path} cannot be read: {error.strerror}", hint="name a file of losses: my.loss") from None
 
 
-@cache
-def _folder_file(path: Path) -> File:
+@lru_cache(maxsize=256)
+def _folder_file(path: Path, changed: int) -> File:
+    """A file beside the one that is read, as it was when it was last changed."""
     return File(_read(path), str(path), (path.parent,))
 
 
@@ -215,7 +212,7 @@ def load_text_with_warnings(text: str, origin: str = "<text>", folders: Sequence
     with _lock:
         file = File(text, origin, folders)
         programs = _programs(file, {})
-        remarks = [r for e in file.entries.values() for r in run(e.lowered({})).remarks]
+        remarks = [r for e in file.entries.values() if not e.is_template() for r in run(e.lowered({})).remarks]
         return programs, sorted(remarks, key=lambda r: r.span.start)
 
 
@@ -241,7 +238,9 @@ def _programs(file: File, functions: Mapping[str, str]) -> dict[str, Program]:
     out: dict[str, Program] = {}
     for entry in file.entries.values():
         try:
-            compiled = run(entry.lowered(_own(entry, functions)))
+            if entry.name.startswith("_") and entry.is_template():
+                continue
+            compiled: Compiled = run(entry.lowered(_own(entry, functions)))
         except LossError as error:
             if not any(error is e for e in errors):
                 errors.append(error)
@@ -269,5 +268,4 @@ def _own(entry: Entry, functions: Mapping[str, str]) -> dict[str, str]:
 def _together(errors: Sequence[LossError]) -> LossError:
     """One error for all, in the order of the file."""
     first, *others = sorted(errors, key=lambda e: e.span.start if e.span else 0)
-    first.others = tuple(others)
-    return first
+    return type(first)(first.message, span=first.span, source=first.source, hint=first.hint, others=others)

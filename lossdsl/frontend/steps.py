@@ -33,6 +33,10 @@ def run(step: Steps[T]) -> T:
             error = raised.with_traceback(None)
             if not stack:
                 raise error from None
+        except BaseException:
+            while stack:
+                stack.pop().close()
+            raise
         else:
             error = None
             if isinstance(wanted, GeneratorType):
