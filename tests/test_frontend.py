@@ -326,6 +326,13 @@ def test_a_private_name_stays_in_its_file(tmp_path: Path) -> None:
 
 def test_a_loss_and_a_function_of_one_name_are_told_apart_by_their_arguments() -> None:
     assert value("log_cosh(f, y) = log_cosh(f - y)") is value("a(f, y) = log_cosh(f - y)")
+    assert value("softplus(x) = softplus(x)") is value("a(x) = softplus(x)")  # for a loss never calls itself
+
+
+def test_names_that_a_bare_loss_brings_are_names_like_others() -> None:
+    for source in ("a = huber + u where delta = 3, u = f", "a = huber + f where y = 3"):
+        with pytest.raises(LossError, match="and a local"):
+            load_text(source)
 
 
 def test_a_function_as_a_hyper_parameter_may_be_chosen() -> None:

@@ -860,8 +860,10 @@ class Lowering:
             self.check_arity(name, node)
         if target is None:
             target = self.find(name)
-            if target is not None and not (yield self.takes(target, node)) and self.built_in(name, node, bracket):
-                target = None
+            if target is not None and self.built_in(name, node, bracket):
+                itself = name == self.definition.name
+                if itself or not (yield self.takes(target, node)):
+                    target = None
         if target is None:
             target = name
         return (yield self.call_target(target, name, node, bracket, scope))

@@ -141,7 +141,7 @@ class _Resolver:
         own_params = tuple(self.param(p) for p in numbers)
         all_inputs, all_params = self.share(own_inputs, own_params, standing if not inputs else frozenset(), signatures, mentioned)
         outputs = self.outputs(d.heads)
-        self.check_namespace(declared)
+        self.check_namespace(declared, all_inputs, all_params)
         wrt, batch, notes = self.annotations(all_inputs, all_params)
         return Signature(
             d.name, all_inputs, all_params, functions, self.axes, outputs, standing if not inputs else frozenset(), shared, bool(inputs),
@@ -268,7 +268,7 @@ class _Resolver:
             hint = words.KINDS.get(name.lower()) or near(name, KINDS, f"kinds are {listed(KINDS, 20)}")
             self.fail(f"there is no kind '{name}'", k.name.span, hint)
 
-    def check_namespace(self, declared: Sequence[syntax.Parameter]) -> None:
+    def check_namespace(self, declared: Sequence[syntax.Parameter], inputs: Sequence[Input], params: Sequence[Param]) -> None:
         """Axes, indices, inputs, hyper-parameters and locals share one namespace."""
         d = self.definition
         names = {p.name: "an input" if p in d.inputs else "a hyper-parameter" for p in declared}
@@ -277,6 +277,7 @@ class _Resolver:
                 if axis.name in names:
                     self.clash(axis.name, names[axis.name], "an axis", axis.span)
         names |= dict.fromkeys(self.axes, "an axis")
+        names = {i.name: "an input" for i in inputs} | {p.name: "a hyper-parameter" for p in params} | names
         functions: set[str] = set()
         for x in d.locals:
             if x.params is not None:
@@ -512,6 +513,8 @@ class _Resolver:
         if not same:
             other = f"in '{origin[name]}'" if name in origin else "here"
             hint = f"call it with arguments: {loss}({', '.join(i.name for i in theirs.inputs)})"
+            if name not in origin:
+                hint = f"declare it here as it is there, {name}: {its.removesuffix(' without default')}, or {hint}"
             self.fail(f"'{loss}' shares '{name}' by name, but it is {its} there and {mine} {other}", self.place(loss), hint)
 
     def place(self, name: str) -> Span:
