@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from lossdsl.errors import LossError, did_you_mean
-from lossdsl.ir.expr import ix, replace_indices
+from lossdsl.ir.expr import count_nodes, ix, replace_indices
 from lossdsl.ir.program import Output, Program
 from lossdsl.passes.batch import batched
 from lossdsl.passes.gradient import gradient, jacobian, tangent, vjp
@@ -20,6 +20,15 @@ from lossdsl.passes.simplify import simplify
 from lossdsl.passes.stabilise import stabilise
 
 
+# Rewriting looks at every node many times; programs above this size are printed as they were derived.
+LARGE = 1200
+
+
+def large(program: Program) -> bool:
+    """Whether a program is too large to be rewritten for looks and last digits."""
+    return count_nodes(program.roots) > LARGE
+
+
 def lowered(program: Program) -> Program:
     """The program as the front end gives it: locals inlined, nothing rewritten."""
     return program
@@ -27,11 +36,13 @@ def lowered(program: Program) -> Program:
 
 def stable(program: Program) -> Program:
     """The value in a numerically stable form, still as a person would write it."""
-    return stabilise(program)
+    return program if large(program) else stabilise(program)
 
 
 def closed_form(program: Program, *, pieces: bool = False) -> Program:
     """Rewritten for people to read, and stable; with ``pieces``, with the derivatives that it has at kinks."""
+    if large(program):
+        return program
     return simplify(stabilise(simplify(program, pieces=pieces)), pieces=pieces)
 
 
@@ -57,7 +68,7 @@ def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
 
 def numeric(program: Program) -> Program:
     """The form that code is printed from: accurate to the last digits, no longer made for reading."""
-    return refine(program)
+    return program if large(program) else refine(program)
 
 
 SEED = "~seed"  # the cotangent of the value, one number for each row of the batch; no user can write this name

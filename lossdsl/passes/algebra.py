@@ -15,7 +15,7 @@ from lossdsl.ir.expr import ONE, Expr, Range, add, div, mul, neg, num, pow_, sub
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LONGEST = 1000  # bits of a coefficient that is still multiplied out
-_MOST = 24  # terms of a sum that are looked at together, so that a long sum takes no square of its length
+_MOST = 16  # terms or factors that are looked at together, so that long sums and products take no square of their length
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Product:
 
 @lru_cache(maxsize=1 << 14)
 def product(e: Expr) -> Product:
-    """A product, quotient, negation or whole power, flattened."""
+    """A product, quotient, negation or whole power, flattened; what is over the most is one factor."""
     coefficient = Fraction(1)
     factors: list[Factor] = []
     stack: list[tuple[Expr, int]] = [(e, 1)]
@@ -59,6 +59,8 @@ def product(e: Expr) -> Product:
             case "neg":
                 coefficient *= (-1) ** (n % 2)
                 stack.append((x.args[0], n))
+            case "mul" | "div" | "pow" if len(stack) + len(factors) >= _MOST:
+                factors.append(Factor(x, n))
             case "mul":
                 stack += ((x.args[1], n), (x.args[0], n))
             case "div" if n > 0:  # 1/(a/b) is not b/a where b is 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lossdsl.ir import rows
 from lossdsl.ir.expr import (
@@ -252,13 +253,14 @@ class Reverse:
         self.classes = {i.name: i.kind.of for i in program.inputs if i.kind.name == "class" and i.kind.of}
         self.integers = frozenset(i.name for i in program.inputs if i.kind.integer)
         self.results: dict[str, list[Term]] = {name: [] for name in wrt}
-        self.active = _active(program.roots, self.wrt)
+        self.active: set[Expr] = set()
+        self.marked: set[Expr] = set()
         self.stages: dict[Expr, Stage] = {}
 
     def run(self, outputs: Sequence[tuple[Expr, Expr, Sequence[Index]]]) -> dict[str, Expr]:
         """Adjoints of all wrt names, given outputs as (expression, adjoint, indices to sum over)."""
         for expr, _, _ in outputs:
-            self.active |= _active([expr], self.wrt)
+            self._mark(expr)
         order = list(self._stage_order([expr for expr, _, _ in outputs]))
         for expr, adjoint, indices in outputs:
             self._backward(expr, Term((), adjoint), tuple(indices))
@@ -266,6 +268,19 @@ class Reverse:
             if stage.terms:
                 self._through(stage)
         return {name: merge(terms) for name, terms in self.results.items()}
+
+    def _mark(self, root: Expr) -> None:
+        """Find the active nodes of an expression, those found before left out."""
+        stack = [(root, False)]
+        while stack:
+            e, ready = stack.pop()
+            if ready:
+                if _carries(e, self.active, self.wrt):
+                    self.active.add(e)
+            elif e not in self.marked:
+                self.marked.add(e)
+                stack.append((e, True))
+                stack += [(a, False) for a in e.args if a not in self.marked]
 
     def _stage_order(self, roots: Sequence[Expr]) -> Iterator[Stage]:
         """Stages on the way, each after those its body uses."""
@@ -280,7 +295,7 @@ class Reverse:
                     yield self.stages[key]
             elif key not in self.stages:
                 self.stages[key] = Stage(slots, key)
-                self.active |= _active([key], self.wrt)
+                self._mark(key)
                 stack.append((key, True))
                 stack += [(r, False) for r in self._reductions([key.args[0]])]
 
@@ -310,7 +325,7 @@ class Reverse:
         renamed = {s: ix(n) for s, n in zip(stage.slots, slots, strict=True)}
         node, adjoint, *conditions = substitute((stage.node, term.adjoint, *term.path), renamed)
         binders, body, guard = open_red(node)
-        self.active |= _active([body], self.wrt)
+        self._mark(body)
         path = _join(tuple(conditions), guard)
         match node.data[0]:
             case "sum":
@@ -494,29 +509,36 @@ def times(a: Expr, b: Expr) -> Expr:
     return mul(a, b)
 
 
-def _active(roots: Iterable[Expr], wrt: frozenset[str]) -> set[Expr]:
-    """Nodes through which a derivative flows."""
-    out: set[Expr] = set()
-    for e in postorder(roots):
-        if e.op == "ref":
-            if e.data in wrt:
-                out.add(e)
-        elif e.op == "red":
-            if e.data[0] not in _NO_DERIVATIVE and e.args[0] in out:
-                out.add(e)
-        elif e.op == "pw":
-            if any(v in out for v in (*e.args[::2], e.args[-1])):
-                out.add(e)
-        elif e.op == "call" and e.data == "stop":
-            continue
-        elif not is_condition(e) and e.op != "iverson" and any(a in out for a in e.args):
-            out.add(e)
-    return out
+def _carries(e: Expr, active: set[Expr], wrt: frozenset[str]) -> bool:
+    """Whether a derivative flows through a node, given the active ones among its arguments."""
+    match e.op:
+        case "ref":
+            return e.data in wrt
+        case "red":
+            return e.data[0] not in _NO_DERIVATIVE and e.args[0] in active
+        case "pw":
+            return any(v in active for v in (*e.args[::2], e.args[-1]))
+        case "iverson":
+            return False
+        case "call" if e.data == "stop":
+            return False
+    return not is_condition(e) and any(a in active for a in e.args)
 
 
 def _free_in_order(e: Expr) -> list[Index]:
     """Free indices by first occurrence, so that the order does not depend on their names."""
-    return list(dict.fromkeys(x.data for x in postorder([e]) if x.op == "ix" and x.data in e.free))
+    found: dict[Index, None] = {}
+    seen: set[Expr] = set()
+    stack = [e]
+    while stack and len(found) < len(e.free):
+        x = stack.pop()
+        if x.op == "ix":
+            if x.data in e.free:
+                found[x.data] = None
+        elif x not in seen and not e.free.isdisjoint(x.free):
+            seen.add(x)
+            stack += reversed(x.args)
+    return list(found)
 
 
 def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
@@ -544,11 +566,16 @@ def _fresh_output(output: Output, adjoint: Expr) -> tuple[Expr, Expr, tuple[Inde
     return expr, adjoint, new
 
 
+def _derivative(program: Program, **changes: Any) -> Program:
+    """A program derived from another: what that one's text says of it does not hold for this one."""
+    return replace(program, doc="", notes=(), **changes)
+
+
 def gradient(program: Program, wrt: Sequence[str]) -> Program:
     """The gradient of the sum of all outputs: one output ``d<name>_d<input>`` for each name, with that input's axes."""
     adjoints = Reverse(program, wrt).run([_fresh_output(o, ONE) for o in program.outputs])
     outputs = tuple(Output(f"d{program.name}_d{w.name}", _indices(w), adjoints[w.name]) for w in _known(program, wrt))
-    return replace(program, name=outputs[0].name, outputs=outputs, wrt=tuple(wrt))
+    return _derivative(program, name=outputs[0].name, outputs=outputs, wrt=tuple(wrt))
 
 
 def pullback(program: Program, wrt: Sequence[str], seeds: Mapping[str, str]) -> Program:
@@ -590,7 +617,7 @@ def jacobian(program: Program, wrt: str) -> Program:
     (expr,) = substitute((output.expr,), mapping)
     adjoint = Reverse(program, [wrt]).run([(expr, ONE, ())])[wrt]
     new = Output(f"{output.name}_d{wrt}", (*kept, *_indices(what)), adjoint)
-    return replace(program, name=new.name, outputs=(new,), wrt=(wrt,))
+    return _derivative(program, name=new.name, outputs=(new,), wrt=(wrt,))
 
 
 def tangent(program: Program, directions: Mapping[str, str]) -> Program:
@@ -599,7 +626,7 @@ def tangent(program: Program, directions: Mapping[str, str]) -> Program:
     run = Forward(program, {name: directions[name] for name in known})
     outputs = tuple(replace(o, expr=run.of(o.expr)) for o in program.outputs)
     new = tuple(Input(directions[n], Kind("real", w.kind.axes)) for n, w in known.items())
-    return replace(program, inputs=(*program.inputs, *new), outputs=outputs)
+    return _derivative(program, inputs=(*program.inputs, *new), outputs=outputs)
 
 
 class Forward:
