@@ -89,6 +89,7 @@ def cosine(i: Index, j: Index) -> Expr:
 
 f, t, tau, top = ref("f"), ref("t"), ref("tau"), ref("top")
 softmax = call("exp", sub(at("s", N, K), red("logsumexp", [K], at("s", N, K))))
+others = red("logsumexp", [K], at("s", N, K), cmp("!=", ix(K), at("y", N)))
 positive = and_(cmp("!=", ix(I), ix(J)), cmp("==", at("c", I), at("c", J)))
 B = Index(Range(ONE, num(4)), "b")
 T = Index(Range(ZERO, top), "b")
@@ -132,6 +133,22 @@ TABLE: dict[str, tuple[tuple[Index, ...], Expr]] = {
     "softmax": ((N, K), softmax),
     "cross-entropy": ((N,), sub(red("logsumexp", [K], at("s", N, K)), at("s", N, at("y", N)))),
     "cross-entropy, transposed": ((K, N), mul(at("v", N), sub(softmax, iverson(cmp("==", at("y", N), ix(K)))))),
+    "all but one class": ((N,), red("sum", [K], call("exp", at("s", N, K)), cmp("!=", ix(K), at("y", N)))),
+    "all but the diagonal": ((I,), red("sum", [J], mul(at("p", I, J), at("v", J)), cmp("!=", ix(J), ix(I)))),
+    "count of all but one": ((N,), red("sum", [K], ONE, cmp("!=", at("y", N), ix(K)))),
+    "one entry set": ((N, K), pw([(at("v", N), cmp("==", ix(K), at("y", N)))], mul(at("s", N, K), at("q", K)))),
+    "one entry kept": ((N, K), pw([(at("s", N, K), cmp("!=", ix(K), at("y", N)))], at("v", N))),
+    "one entry added to an input": ((N, K), add(at("s", N, K), pw([(at("v", N), cmp("==", ix(K), at("y", N)))], ZERO))),
+    "one entry only": ((N, K), pw([(at("v", N), cmp("==", ix(K), at("y", N)))], ZERO)),
+    "diagonal subtracted": ((I, J), sub(at("p", I, J), iverson(cmp("==", ix(I), ix(J))))),
+    "confident": ((N,), call("softplus", sub(others, at("s", N, at("y", N))))),
+    "confident share": ((N,), call("sigmoid", sub(others, at("s", N, at("y", N))))),
+    "share of the class": ((N,), call("sigmoid", sub(at("s", N, at("y", N)), others))),
+    "against a target": ((), sub(mul(sub(ONE, t), call("sigmoid", f)), mul(t, call("sigmoid", neg(f))))),
+    "step": ((), pw([(ONE, cmp(">", f, t)), (HALF, cmp("==", f, t)), (ZERO, cmp("<", f, t))])),
+    "step from zero": ((), pw([(num(3), cmp("<", ZERO, f)), (TWO, cmp("==", f, ZERO)), (ONE, cmp(">", ZERO, f))])),
+    "nested pieces": ((), pw([(pw([(f, cmp(">", t, ZERO))], ONE), cmp(">", f, ZERO))], ONE)),
+    "a factor of both pieces": ((), pw([(mul(f, t), cmp(">", f, ZERO))], mul(f, call("abs", t)))),
     "gather of a row": ((N, D), at("e", at("y", N), D)),
     "gather by an outer class": ((N,), at("s", N, ref("a"))),
     "gather two ways": ((I, J), at("s", I, at("y", J))),
@@ -324,6 +341,42 @@ def test_norm_in_single_precision(scale: float) -> None:
     given["x"] = (given["x"] * scale).astype(np.float32)
     (got,) = run(program("norm"), given, np.float32)
     np.testing.assert_allclose(got, np.linalg.norm(given["x"].astype(float), axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shapes", [((5000,),) * 3, ((50, 100), (50, 1), (50, 100)), ((50, 100), (50, 100), (100,)), ((1500, 1), (1500, 4), (4,)), ((2000,), (), (2000,))])
+def test_selection_by_bits(dtype: Any, shapes: Any) -> None:
+    """The same bits as np.where: NaN, infinities and signed zeros; numbers on either side."""
+    space: dict[str, Any] = {"np": np}
+    exec(NUMPY.helpers["select"], space)
+    rng = np.random.default_rng(0)
+    c, a, b = (rng.choice([0.0, -0.0, 1.5, np.nan, np.inf, -np.inf, 1e-40], s).astype(dtype) for s in shapes)
+    c = c > 0
+    for x, y in ((a, b), (a, 0), (a, 1.5), (2, b), (a, -np.inf), (dtype(3), b), (a, dtype(0))):
+        got, want = space["select"](c, x, y), np.where(c, x, y)
+        assert got.dtype == dtype
+        assert got.shape == want.shape
+        np.testing.assert_array_equal(got.view(f"u{got.itemsize}"), want.astype(dtype).view(f"u{got.itemsize}"))
+
+
+def test_selection_on_views() -> None:
+    space: dict[str, Any] = {"np": np}
+    exec(NUMPY.helpers["select"], space)
+    a = np.random.default_rng(0).normal(size=(60, 80))
+    np.testing.assert_array_equal(space["select"]((a > 0).T, a.T, a.T[::-1]), np.where((a > 0).T, a.T, a.T[::-1]))
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "all but one class", "one entry set", "confident", "hardest positive", "conditions", "scatter of rows"])
+def test_large_batches(name: str) -> None:
+    """Long arrays go through other branches of the helpers than short ones."""
+    n = 2000
+    rng = np.random.default_rng(1)
+    given, rows = stacked(rng, SIZES, 3, set(INPUTS))
+    many = {k: np.concatenate([v] * n) if k in INPUTS else v for k, v in given.items()}
+    (got,) = run(batched(program(name), set(INPUTS)), many)
+    want = np.stack([Brute(program(name), row).outputs()[0] for row in rows])
+    agree(got[-3:], want)
+    agree(got[:3], want)
 
 
 def test_the_text_is_the_same_each_time() -> None:

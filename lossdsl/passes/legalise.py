@@ -387,7 +387,7 @@ def _confident(e: Expr) -> Expr:
         m = _peak((b,), x, TRUE)
         others, own = red("sum", (b,), call("exp", sub(x, m)), guard), call("exp", sub(one, m))
         if e.data == "sigmoid":
-            return div(others if t.coefficient > 0 else own, add(others, own))
+            return div(ONE, add(ONE, div(own, others) if t.coefficient > 0 else div(others, own)))
         gap = add(call("log", others), sub(m, one))
         return call("softplus", gap if t.coefficient > 0 else neg(gap))
     return e
