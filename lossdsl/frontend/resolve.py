@@ -322,7 +322,7 @@ class _Resolver:
 
     def param(self, p: syntax.Parameter) -> Param:
         assert not isinstance(p.kind, syntax.FunctionKind)
-        kind = self.kind(p.kind)
+        kind = self.kind(p.kind) if p.kind else self.unsaid_kind(p)
         if kind.name in ("class", "label", "simplex"):
             self.fail(
                 f"the hyper-parameter '{p.name}' is a {kind.name}",
@@ -339,6 +339,11 @@ class _Resolver:
                 )
             default = self.default(p, kind)
         return Param(p.name, kind, default)
+
+    def unsaid_kind(self, p: syntax.Parameter) -> Kind:
+        """A hyper-parameter without a kind is a scale, a weight or a threshold: nonnegative, unless its default says otherwise."""
+        value = constant(p.default) if p.default is not None else None
+        return Kind("real" if value is not None and value < 0 else "nonnegative")
 
     def default(self, p: syntax.Parameter, kind: Kind) -> Fraction | float:
         assert p.default is not None
