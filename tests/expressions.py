@@ -82,7 +82,7 @@ def write(rng: Random, size: int) -> Expr:
         return write(rng, n)
 
     u = part()
-    match rng.choice(("add", "sub", "mul", "mul", "div", "neg", "pow", "call", "call", "call", "two", "two", "pw", "pw", "clip")):
+    match rng.choice(("add", "sub", "mul", "mul", "div", "neg", "pow", "call", "call", "naive", "naive", "two", "two", "pw", "pw", "clip")):
         case "add":
             return add(u, part())
         case "sub":
@@ -99,9 +99,22 @@ def write(rng: Random, size: int) -> Expr:
             return call(rng.choice(FUNCTIONS), u)
         case "two":
             return call(rng.choice(TWO_ARGUMENTS), u, part())
+        case "naive":
+            return naive(rng, u, part())
         case "clip":
             return call("clip", u, num(-1), num(1))
     return pieces(rng, size, u)
+
+
+def naive(rng: Random, u: Expr, v: Expr) -> Expr:
+    """What people write where a stable form exists."""
+    e, f = call("exp", u), call("exp", v)
+    return rng.choice([
+        sub(ONE, call("sigmoid", u)), call("log", add(ONE, e)), div(e, add(e, f)), div(v, add(ONE, e)), call("log", mul(e, v)),
+        call("log", div(e, add(f, num(3)))), call("log", call("sigmoid", u)), call("xlogy", v, call("sigmoid", u)), div(e, f),
+        div(sub(e, f), add(e, f)), sub(call("sqrt", add(ONE, mul(u, u))), ONE), call("log", sub(ONE, e)), sub(call("softplus", u), u),
+        sub(mul(v, call("sigmoid", u)), v), call("logdiv", e, call("cosh", v)), call("log", pow_(e, ref("g"))), add(e, call("exp", neg(u))),
+    ])  # fmt: skip
 
 
 def pieces(rng: Random, size: int, u: Expr) -> Expr:

@@ -53,6 +53,8 @@ cosh(a) - 1 -> 2*sinh(a/2)^2
 sqrt(1 + a) - 1 -> sqrt1pm1(a)
 sqrt(a + b^2) - b -> b*sqrt1pm1(a/b^2) if positive(b)
 sqrt(b^2 + a) - b -> b*sqrt1pm1(a/b^2) if positive(b)
+hypot(a, b) - b -> a*(a/(b + hypot(a, b))) if positive(b), finite(a)
+hypot(b, a) - b -> a*(a/(b + hypot(b, a))) if positive(b), finite(a)
 softplus(a) - a -> softplus(-a) if finite(a)
 log(1 + a) -> log1p(a)
 log1p(exp(a)) -> softplus(a)

@@ -67,9 +67,9 @@ class Stabiliser:
             case "call":
                 return self.rules(e) or self._call(e)
             case "mul" | "div":
-                return self.rules(e) or self._numbers(e) or self._ratio(e)
+                return self.rules(e) or self._numbers(e) or self._ratio(product(e))
             case "pow":
-                return self.rules(e) or (self._ratio(e) if e.args[1].op == "num" else None)
+                return self.rules(e) or (self._ratio(product(e)) if _whole_power(e) else None)
             case "add" | "sub":
                 return self.rules(e)
             case "neg" if e.args[0].op == "sub":
@@ -94,6 +94,8 @@ class Stabiliser:
                 return call("softplus", inner.expr) if inner else None
             case "xlogy" | "xlogdiv" | "mul0" if (p := product(e.args[0])).coefficient not in (0, 1) and p.factors:
                 return scale(p.coefficient, call(e.data, build_product(replace(p, coefficient=Fraction(1))), *e.args[1:]))
+            case "xlogdiv" | "logdiv" if (share := self._sigmoid(*e.args[-2:])) is not None:
+                return call("log", share) if e.data == "logdiv" else call("xlogy", e.args[0], share)
             case "xlogy" | "xlogdiv" | "logdiv" if self.weights:
                 return self._weighted_log(e)
             case "sqrt":
@@ -127,6 +129,13 @@ class Stabiliser:
             return call("xlogy", x, of)
         return mul(x, log.expr) if meet_safely(self.ranges, x, log.expr) else call("mul0", x, log.expr)
 
+    def _sigmoid(self, a: Expr, b: Expr) -> Expr | None:
+        """The sigmoid that a quotient of numbers that are not negative is."""
+        if b.op != "add" or not (self.ranges.nonnegative(a) and self.ranges.nonnegative(b)):
+            return None
+        ratio = self._ratio(product(div(a, b)))
+        return ratio if ratio is not None and ratio.op == "call" and ratio.data == "sigmoid" else None
+
     # -- roots
 
     def _root(self, p: Product) -> Expr | None:
@@ -145,29 +154,30 @@ class Stabiliser:
         binders, body, guard = open_red(e)
         p = product(body)
         inside = []
+        powers: dict[Expr, int] = {}
         for f in p.factors:
+            powers[f.base] = powers.get(f.base, 0) + f.power
+        for f in (Factor(base, n) for base, n in powers.items()):
             if f.power % 2 == 0:
                 inside.append(power(f.base, f.power // 2) if f.power > 0 else div(num(1), power(f.base, -f.power // 2)))
             elif f.power == 1 and (self.ranges.positive(f.base) or cmp(">", f.base, ZERO) in conjuncts(guard)):
                 inside.append(call("sqrt", f.base))
             else:
                 return None
-        if p.coefficient <= 0 or not any(f.power % 2 == 0 for f in p.factors):
+        if p.coefficient <= 0 or not any(n % 2 == 0 for n in powers.values()):
             return None
         return mul(_sqrt(num(p.coefficient)), red("norm", binders, times(inside), guard))
 
     # -- ratios of exponentials
 
-    def _ratio(self, e: Expr) -> Expr | None:
-        p = product(e)
-        if p.factors == (Factor(e, 1),):
-            return None
+    def _ratio(self, p: Product) -> Expr | None:
         exponentials = [f for f in p.factors if f.base.op == "call" and f.base.data == "exp"]
-        if len(exponentials) > 1 or any(f.power != 1 for f in exponentials):
+        several = sum(abs(f.power) for f in exponentials) > 1 and any(self.logs.large(f.base) for f in exponentials)
+        if several or any(f.power < 0 for f in exponentials):
             return self._merged(p, exponentials)
         for k, f in enumerate(p.factors):
             if f.power < 0 and f.base.op in ("add", "sub", "red", "call"):
-                out = self._share(p, k) or self._tanh(p, k) or self._absorbed(p, k)
+                out = self._tanh(p, k) or self._share(p, k) or self._absorbed(p, k)
                 if out is not None:
                     return out
         return self._balanced(p)
@@ -222,7 +232,7 @@ class Stabiliser:
                 continue
             x, y = (log.expr for log in known if log is not None)
             inside = self.visit(_combined((HALF, x), (-HALF, y)))
-            rest = tuple(g for j, g in enumerate(_without(p.factors, (), k)) if g is not f)
+            rest = _without(p.factors, (f,), k)
             coefficient = p.coefficient * above[0].coefficient / below[0].coefficient
             return build_product(Product(coefficient, (*rest, Factor(call("tanh", inside), 1))))
         return None
@@ -264,6 +274,10 @@ class Stabiliser:
                 rest = tuple(f for f in p.factors if f not in taken)
                 return build_product(replace(p, factors=(*rest, Factor(call("exp", self.visit(inside)), 1))))
         return None
+
+
+def _whole_power(e: Expr) -> bool:
+    return product(e).factors != (Factor(e, 1),)
 
 
 def _combined(*parts: tuple[Fraction | int, Expr]) -> Expr:
