@@ -119,8 +119,8 @@ def _terms(e: Expr) -> tuple[Term, ...]:
 def _scaled(e: Expr) -> tuple[Fraction, Expr]:
     """The number in front of a product, and the rest; the product itself is kept where there is none."""
     p = product(e)
-    if p.coefficient == 1 or p.coefficient == 0:
-        return Fraction(1), e
+    if p.coefficient == 1:
+        return p.coefficient, e
     return p.coefficient, build_product(Product(Fraction(1), p.factors))
 
 

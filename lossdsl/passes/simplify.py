@@ -121,15 +121,24 @@ class Simplifier:
         found = self.rules(e)
         if found is not None:
             return found
-        p = product(e)
+        p = self._turned(product(e))
         powers = self._collected(p)
-        if len(powers) == len(p.factors) and not _untidy(e):
+        if len(powers) == len(p.factors) and not _untidy(e) and _in_order(p.factors) and not any(self._averages(p)):
             return None
         coefficient = p.coefficient
         for q in powers:
             coefficient *= q.sign
-        p = Product(coefficient, tuple(self._mean(self._built(powers))))
-        return build_product(p)
+        return build_product(self._mean(Product(coefficient, tuple(sorted(self._built(powers), key=_rank)))))
+
+    def _turned(self, p: Product) -> Product:
+        """``x/(a/b)`` as ``x*b/a`` where b is neither 0 nor infinite."""
+        factors: list[Factor] = []
+        for f in p.factors:
+            if f.power < 0 and f.base.op == "div" and self.ranges.nonzero(f.base.args[1]) and self._finite(f.base.args[1]):
+                factors += (Factor(f.base.args[1], -f.power), Factor(f.base.args[0], f.power))
+            else:
+                factors.append(f)
+        return replace(p, factors=tuple(factors))
 
     def _collected(self, p: Product) -> list[Power]:
         """Powers of like bases joined where that holds for every value."""
@@ -179,13 +188,17 @@ class Simplifier:
             else:
                 yield Factor(_root(q.base, q.exponent), 1)
 
-    def _mean(self, factors: Iterator[Factor]) -> Iterator[Factor]:
-        """A sum over all of an axis above its length is written as a mean."""
-        found = list(factors)
-        above = [f.base for f in found if f.power > 0 and f.base.op == "red" and f.base.data[0] == "sum" and f.base.args[1] is TRUE]
-        for f in found:
-            whole = [a for a in above if f.power == -1 and f.base.op == "size" and [b.axis for b in a.data[1]] == [f.base.data]]
-            yield Factor(red("sum", whole[0].data[1], ONE), -1) if whole else f
+    def _averages(self, p: Product) -> Iterator[tuple[Factor, Expr]]:
+        """Lengths below a sum over all of their axis, and the sum."""
+        for f in p.factors:
+            if f.power == -1 and f.base.op == "size":
+                sums = (g.base for g in p.factors if g.power > 0 and g.base.op == "red" and g.base.data[0] == "sum")
+                yield from ((f, a) for a in sums if a.args[1] is TRUE and [b.axis for b in a.data[1]] == [f.base.data])
+
+    def _mean(self, p: Product) -> Product:
+        """A sum over all of an axis above its length, written as a mean."""
+        lengths = {f: red("sum", a.data[1], ONE) for f, a in self._averages(p)}
+        return replace(p, factors=tuple(Factor(lengths[f], -1) if f in lengths else f for f in p.factors))
 
     def power(self, e: Expr) -> Expr | None:
         found = self.rules(e)
@@ -429,7 +442,7 @@ class Power:
 def _power(f: Factor) -> Power:
     """A factor with roots and symbolic powers opened."""
     base, exponent = f.base, num(f.power)
-    if f.base.op == "pow" and f.power in (1, -1):
+    if f.base.op == "pow" and f.power in (1, -1) and f.base.args[1] is not ZERO:
         base, exponent = f.base.args[0], f.base.args[1] if f.power == 1 else neg(f.base.args[1])
     elif f.base.op == "call" and f.base.data == "sqrt" and f.power in (1, -1):
         base, exponent = f.base.args[0], HALF if f.power == 1 else neg(HALF)
@@ -438,6 +451,16 @@ def _power(f: Factor) -> Power:
 
 def _root(base: Expr, exponent: Expr) -> Expr:
     return call("sqrt", base) if exponent is HALF else pow_(base, exponent)
+
+
+def _rank(f: Factor) -> int:
+    """Names stand before functions, what divides is as it comes."""
+    return 0 if f.power < 0 or f.base.op in ("ref", "size", "ix") else 1
+
+
+def _in_order(factors: Sequence[Factor]) -> bool:
+    ranks = [_rank(f) for f in factors if f.power > 0]
+    return ranks == sorted(ranks)
 
 
 def _untidy(e: Expr) -> bool:
