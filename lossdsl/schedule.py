@@ -117,8 +117,12 @@ def schedule(program: Program, worth: Callable[[Cell], bool] | None = None) -> S
 
 
 def arithmetic(cell: Cell) -> bool:
-    """Whether a cell computes something, and is no outer product, which a contraction may never have to store."""
+    """Whether a cell computes something, and is neither an outer product, which a contraction may never have to store, nor over
+    pairs and a further axis, which is cheaper computed again than stored.
+    """
     if cell.op in ("num", "const", "ix", "size", "bool", "neg", "not"):
+        return False
+    if len(cell.axes) > 2 + (BATCH in cell.axes) and len(set(cell.axes)) < len(cell.axes):
         return False
     if cell.op == "ref":
         return any(len(at) != 1 for _, at in cell.args)

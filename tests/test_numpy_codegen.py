@@ -181,6 +181,10 @@ TABLE: dict[str, tuple[tuple[Index, ...], Expr]] = {
     "scatter of a constant": ((K,), red("sum", [N], HALF, cmp("==", at("y", N), ix(K)))),
     "scatter by a maximum": ((K,), red("sum", [N], at("v", N), cmp("==", red("argmax", [K], at("s", N, K)), ix(K)))),
     "scatter to two places": ((I, K), red("sum", [N, D], at("x", N, D), and_(cmp("==", at("y", N), ix(K)), cmp("==", at("c", N), ix(I))))),
+    "pairs with places": ((I,), red("sum", [J, D], mul(call("abs", sub(at("x", I, D), at("x", J, D))), sub(ix(I), ix(J))))),
+    "pairs of transposed arrays": ((I,), red("max", [J, D], sub(mul(at("p", J, I), at("x", J, D)), at("p", I, J)))),
+    "pairs of gathers": ((I, D), red("max", [J], sub(at("e", at("y", I), D), at("e", at("y", J), D)), cmp("!=", at("c", I), at("c", J)))),
+    "pairs with a range": ((I,), red("sum", [J, B], pow_(call("abs", sub(at("v", I), at("v", J))), ix(B)))),
     "one point": ((N,), red("sum", [K], at("s", N, K), cmp("==", ix(K), at("y", N)))),
     "one point of a maximum": ((N,), red("max", [K], at("s", N, K), cmp("==", ix(K), at("y", N)))),
     "one point, shifted": ((H, W), red("sum", [Index("h", "g")], at("u", Index("h", "g"), W), cmp("==", add(ix(Index("h", "g")), ONE), ix(H)))),
@@ -227,9 +231,9 @@ def source(p: Program) -> str:
     return with_helpers(print_function(p, schedule(p), NUMPY, "kernel"), NUMPY)
 
 
-def run(p: Program, given: dict[str, Any], dtype: Any = np.float64) -> list[Any]:
+def run(p: Program, given: dict[str, Any], dtype: Any = np.float64, text: str | None = None) -> list[Any]:
     space: dict[str, Any] = {}
-    exec(compile(source(p), "<kernel>", "exec"), space)
+    exec(compile(text or source(p), "<kernel>", "exec"), space)
     args = [np.asarray(given[i.name], dtype if np.asarray(given[i.name]).dtype.kind == "f" else None) for i in p.inputs]
     with np.errstate(all="ignore"):
         out = space["kernel"](*args, *(dtype(given[q.name]) for q in p.params))
@@ -341,6 +345,22 @@ def test_norm_in_single_precision(scale: float) -> None:
     given["x"] = (given["x"] * scale).astype(np.float32)
     (got,) = run(program("norm"), given, np.float32)
     np.testing.assert_allclose(got, np.linalg.norm(given["x"].astype(float), axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, 15, 40])
+@pytest.mark.parametrize("name", [name for name in TABLE if "by_rows(" in source(program(name))])
+def test_blocks_of_rows(name: str, step: int) -> None:
+    """Reductions over pairs and a further axis are computed for some rows at a time."""
+    p = program(name)
+    text = source(p)
+    assert "2**16" in text
+    given = values(np.random.default_rng(2), SIZES)
+    (want,) = Brute(p, given).outputs()
+    agree(run(p, given, text=text.replace("2**16", str(step)))[0], want)
+
+
+def test_which_reductions_go_by_rows() -> None:
+    assert {"distances", "hardest positive", "guard one level up"} <= {name for name in TABLE if "by_rows(" in source(program(name))}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -116,6 +116,15 @@ def present(x, index, computed, value):
     *index, ok, value = np.broadcast_arrays(*index, ok, value)
     return tuple(i[ok].astype(np.intp) for i in index), value[ok]
 ''',
+    "by_rows": '''
+def by_rows(f, width, *arrays):
+    """f over blocks of rows of arrays, so that what it computes on the way, ``width`` numbers a row, stays small."""
+    step = max(1, 2**16 // max(width, 1))
+    if len(arrays[0]) <= step:
+        return f(*arrays)
+    parts = [f(*(x[k:k + step] for x in arrays)) for k in range(0, len(arrays[0]), step)]
+    return np.concatenate(parts)
+''',
     "as_index": '''
 def as_index(x):
     """Numbers as positions; -1, which lies outside of every axis, for those that are not whole."""
@@ -207,10 +216,20 @@ _REDUCE = {"max": "largest", "min": "smallest", "argmax": "first_largest", "argm
 def _reduce(op: str, x: str, axes: Sequence[int], where: str | None) -> str:
     axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
     if op in _REDUCE:
-        return f"{_REDUCE[op]}({x}, {axis}{', ' + where if where else ''})"
+        return f"{_REDUCE[op]}({_bare(x)}, {axis}{', ' + where if where else ''})"
     if op == "count":
-        return f"np.count_nonzero({x}, axis={axis})"
+        return f"np.count_nonzero({_bare(x)}, axis={axis})"
     return f"{x}.{op}(axis={axis})"
+
+
+def _bare(x: str) -> str:
+    """A text without parentheses around all of it."""
+    depth = 0
+    for k, c in enumerate(x):
+        depth += (c == "(") - (c == ")")
+        if depth == 0:
+            return x[1:-1] if x[0] == "(" and k == len(x) - 1 else x
+    return x
 
 
 def _invert(val: Val) -> str:
@@ -251,6 +270,7 @@ NUMPY = Backend(
     bounds={"max": "{0}.clip({1}, np.inf)", "min": "{0}.clip(-np.inf, {1})"},
     pick=_pick,
     place=_place,
+    by_rows=True,
     zeros=lambda shape: f"np.zeros({_tuple(shape)}, real)",
     int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",
 )

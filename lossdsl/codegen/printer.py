@@ -14,7 +14,7 @@ from fractions import Fraction
 from lossdsl.codegen.names import Names
 from lossdsl.errors import LossError, NotYet
 from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, postorder
-from lossdsl.ir.program import Program
+from lossdsl.ir.program import BATCH, Program
 from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, targets
 
 ATOM, POWER, UNARY, TIMES, PLUS, AND, OR, COMPARE, LOOSE = 10, 9, 8, 7, 6, 5, 4, 3, 0
@@ -45,7 +45,7 @@ class Backend:
     In a template of ``calls``, ``{0}``, ``{1}``, .. are the arguments; ``helpers`` are functions that the source defines if it
     uses them. ``numbers`` names the functions that take Python numbers beside arrays (None: all do). ``bounds`` spells ``max``
     and ``min`` of an array and a number where that is another form. ``place``, where there is one, adds to (``add``) or sets
-    (``put``) one entry of each row of a new array, in place.
+    (``put``) one entry of each row of a new array, in place. With ``by_rows`` there is a helper of that name.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Backend:
     pick: Callable[[str, Sequence[str], Sequence[int]], str] = field(default=lambda x, at, computed: f"pick({', '.join((x, *at))})")
     place: Callable[[str, str, Sequence[str], int, str], str] | None = None
     zeros: Callable[[Sequence[str]], str] = field(default=lambda shape: "")
+    by_rows: bool = False
     shift: Callable[[str, int, int], str] = field(default=lambda x, axis, step: f"shift({x}, {axis}, {step})")
 
 
@@ -120,6 +121,15 @@ def _imported(line: str) -> str:
     return f"{words[-1]}." if words[0] == "import" else words[-1]
 
 
+@dataclass(slots=True)
+class Block:
+    """A function over blocks of rows that is being printed: the index of the rows, the statements around it, its arguments."""
+
+    index: Index
+    outer: list[str]
+    arguments: dict[str, str] = field(default_factory=dict)
+
+
 class _Printer:
     def __init__(self, program: Program, scheduled: Schedule, backend: Backend) -> None:
         self.program, self.scheduled, self.backend = program, scheduled, backend
@@ -131,6 +141,7 @@ class _Printer:
         self.named: dict[str, str] = {}
         self.lines: list[str] = []
         self.pairs: set[str] = set()  # variables with two indices over one axis, which are large
+        self.block: Block | None = None
         self.order: dict[Index, int] = {}
         self.vals: dict[Expr, Val] = {}
 
@@ -229,6 +240,11 @@ class _Printer:
     def _arange(self, i: Index) -> Val:
         if isinstance(i.axis, Range):
             return Val(self._range(i.axis), ATOM, (i,), "int")
+        if self.block and i == self.block.index:
+            inner, self.lines = self.lines, self.block.outer
+            at = Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}"), ATOM, (i,), "int")
+            self.lines = inner
+            return self._blocked(at)
         return Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}".replace("~b", "batch")), ATOM, (i,), "int")
 
     # -- alignment ----------------------------------------------------------------------------------------------------
@@ -281,7 +297,29 @@ class _Printer:
         name = stage.name.strip("~").replace("~", "")
         if name in self.arguments:
             name = f"grad_{name}"
-        return self._bind(self._reduction(stage) if stage.op else self._pointwise(stage), name)
+        val = self._by_rows(stage) or (self._reduction(stage) if stage.op else self._pointwise(stage))
+        return self._bind(val, name)
+
+    def _by_rows(self, stage: Stage) -> Val | None:
+        """A reduction over pairs and a further axis as a function over blocks of rows: the array before it is never whole."""
+        free = frozenset().union(*(e.free for e in stage.roots))
+        axes = [i.axis for i in free]
+        plain = stage.op and stage.indices and len(axes) > 2 and len(set(axes)) < len(axes) and BATCH not in axes
+        if not self.backend.by_rows or not plain or stage.shape in ("scatter", "contraction") or stage.indices[0] not in free:
+            return None
+        if not set(stage.over) <= free or isinstance(stage.indices[0].axis, Range):
+            return None
+        self.block = Block(stage.indices[0], self.lines)
+        known, self.lines = dict(self.named), []
+        val = self._reduction(stage)
+        inner, self.lines = self.lines, self.block.outer
+        arguments, self.block = self.block.arguments, None
+        self.named = {text: name for text, name in self.named.items() if text in known or f"{name} = {text}" not in inner}
+        self.vals = {}
+        name = self.names.take("block")
+        width = "*".join(self._size(i.axis) for i in sorted(free, key=self.order.__getitem__) if i != stage.indices[0])
+        self.lines += [f"def {name}({', '.join(arguments.values())}):", *(f"    {line}" for line in inner), f"    return {val.text}"]
+        return Val(f"by_rows({name}, {width}, {', '.join(arguments)})", ATOM, val.dims, val.type)
 
     def _pointwise(self, stage: Stage) -> Val:
         """The value of a stage; one that is 0 but at one entry of each row starts from zeros."""
@@ -475,15 +513,23 @@ class _Printer:
         base = self._array(e)
         plain = [a.data if a.op == "ix" else None for a in e.args]
         if all(plain) and len(set(plain)) == len(plain):
-            return self._sorted(replace(base, dims=tuple(i for i in plain if i)))
+            return self._blocked(self._sorted(replace(base, dims=tuple(i for i in plain if i))))
         shifts = [_shift(a, axis) for a, axis in zip(e.args, self._axes(e), strict=True)]
         if all(shifts) and len({s[0] for s in shifts if s}) == len(shifts):
             text = base.text
             for k, s in enumerate(shifts):
                 if s and s[1]:
                     text = self.backend.shift(text, k, s[1])
-            return self._sorted(replace(base, text=text, dims=tuple(s[0] for s in shifts if s)))
+            return self._blocked(self._sorted(replace(base, text=text, dims=tuple(s[0] for s in shifts if s))))
         return self._gather(e, base)
+
+    def _blocked(self, val: Val) -> Val:
+        """Inside a function over blocks of rows, an array that has these rows is an argument."""
+        if self.block is None or self.block.index not in val.dims:
+            return val
+        if val.text not in self.block.arguments:
+            self.block.arguments[val.text] = self.names.take(f"{(val.base or val).text}_rows" if self._simple(val) else "rows")
+        return replace(val, text=self.block.arguments[val.text], prec=ATOM, base=None)
 
     def _array(self, e: Expr) -> Val:
         """What a reference names, its axes not yet said."""
