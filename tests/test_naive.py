@@ -35,7 +35,7 @@ SCALAR = {
     "sigmoid": ("a(s: real) = exp(s)/(1 + exp(s))", "s", LOGITS),
     "binary focal": ("a(s: real; g: nonnegative = 2) = -(1 - sigmoid(s))^g*log(sigmoid(s))", "s", LOGITS),
     "root of a square": ("a(r: real) = sqrt(r^2)", "r", RESIDUALS),
-    "cauchy": ("a(r: real) = log(1 + r^2/2)", "r", RESIDUALS),
+    "cauchy": ("a(r: real) = log(1 + r^2/2)", "r", RESIDUALS[:-4]),
     "expm1": ("a(r: real) = exp(r) - 1 - r*0", "r", [x for x in RESIDUALS if abs(x) < 80]),
     "two-class cross-entropy": ("a(s: real, u: real) = -log(exp(s)/(exp(s) + exp(u)))", "s", LOGITS),
 }  # fmt: skip
@@ -47,7 +47,7 @@ VECTOR = {
     "soft cross-entropy": "a(s: real[k], y: class(k)) = -sum[k](t*log(exp(s)/sum[k](exp(s)))) where t[k] = 0.9*(k == y) + 0.1/size(k)",
     "entropy": "a(s: real[k], y: class(k)) = -sum[k](p*log(p)) where p = exp(s)/sum[k](exp(s))",
     "log of a mean": "a(s: real[k], y: class(k)) = log(mean[k](exp(s)))",
-    "log of weighted exponentials": "a(s: real[k], y: class(k)) = log(sum[k](2*exp(s/3)))*3 - s[y]",
+    "log of a multiple": "a(s: real[k], y: class(k)) = log(2*sum[k](exp(s))) - s[y]",
 }
 
 GAMMA = {f"focal, gamma = {g}": f"a(s: real[k], y: class(k)) = -(1 - p[y])^{g}*log(p[y]) where p = exp(s)/sum[k](exp(s))" for g in ("0.5", "1", "2", "5")}

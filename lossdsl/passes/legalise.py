@@ -83,6 +83,8 @@ def legalise(program: Program, backend: str) -> Program:
         return e
 
     def rows_of(e: Expr) -> Expr:
+        if e.op == "sub":
+            return _by_the_peak(*e.args) or e
         while e.op == "call" and not _spelled(e, backend):
             safe = rows.safe(e.data, e.args)
             if safe is None:
@@ -333,6 +335,22 @@ def _plain(x: Expr) -> Expr:
 def _peak(binders: Binders, x: Expr, guard: Expr) -> Expr:
     peak = red("max", binders, x, guard)
     return pw([(peak, cmp("<", call("abs", peak), INF))], ZERO)
+
+
+def _by_the_peak(a: Expr, b: Expr) -> Expr | None:
+    """A difference from ``m + log(sum(..))``, by way of the difference from m, which is exact where it matters."""
+    if (whole := _peak_and_log(b)) is not None:
+        return sub(sub(a, whole[0]), whole[1])
+    if (whole := _peak_and_log(a)) is not None:
+        return sub(whole[1], sub(b, whole[0]))
+    return None
+
+
+def _peak_and_log(e: Expr) -> tuple[Expr, Expr] | None:
+    if e.op != "add" or e.args[1].op != "call" or e.args[1].data != "log":
+        return None
+    inside = e.args[1].args[0]
+    return e.args if inside.op == "red" and inside.data[0] == "sum" else None
 
 
 def _exp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:

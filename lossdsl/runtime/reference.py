@@ -318,7 +318,7 @@ def ulps(got: Any, result: Result, dtype: Any = np.float64, unit: str = "scale")
     """The largest error of ``got`` over all entries, in ulp of the dtype at max(|value|, ``unit``): "scale", "noise" or "value".
 
     It is inf where a NaN or an infinity stands on one side only. A value beyond the dtype's range counts as the infinity it
-    rounds to, and below the normal range the ulp is that of the smallest normal number.
+    rounds to. Results below the normal range may be flushed to 0, so no ulp is less than the smallest normal number.
     """
     values = np.asarray(result.value, dtype=object).reshape(-1)
     units = np.asarray(getattr(result, unit), dtype=object).reshape(-1)
@@ -340,4 +340,4 @@ def _ulps_of(got: Any, value: Any, unit: Any, info: Any) -> float:
         if mpmath.isinf(top):
             return 0.0
         ulp = mpmath.ldexp(float(info.eps), int(mpmath.mag(top)) - 1)
-        return float(abs(got - value) / ulp)
+        return float(abs(got - value) / max(ulp, mpmath.mpf(float(info.tiny))))
