@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossdsl.errors import LossError, NotYet
-    from lossdsl.loss import Loss, library, load, parse, read
+    from lossdsl.loss import Loss, from_sympy, library, load, parse, read, search
 
 __version__ = "0.1.0"
-__all__ = ["Loss", "LossError", "NotYet", "__version__", "library", "load", "parse", "read"]
+__all__ = ["Loss", "LossError", "NotYet", "__version__", "from_sympy", "library", "load", "parse", "read", "search"]
 
-_HOME = {"Loss": "loss", "load": "loss", "parse": "loss", "read": "loss", "library": "loss", "LossError": "errors", "NotYet": "errors"}
+_HOME = dict.fromkeys(("Loss", "from_sympy", "library", "load", "parse", "read", "search"), "loss") | dict.fromkeys(("LossError", "NotYet"), "errors")
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lossdsl import frontend, pipeline
-from lossdsl.errors import LossError, did_you_mean
+from lossdsl.errors import LossError, NotYet, did_you_mean
 from lossdsl.ir import text
-from lossdsl.ir.expr import Expr, assign, num
 from lossdsl.ir.program import Input, Note, Param, Program
 
 if TYPE_CHECKING:
@@ -20,6 +17,8 @@ if TYPE_CHECKING:
 
 def parse(source: str, origin: str = "<text>") -> dict[str, Loss]:
     """All losses defined in a text, by name. Raises ``LossError`` with every mistake found."""
+    if not isinstance(source, str):
+        raise LossError(f"a loss is parsed from text, not from {source!r:.60}", hint="read(path) reads a file")
     return {name: Loss(p) for name, p in frontend.load_text(source, origin).items()}
 
 
@@ -30,12 +29,24 @@ def read(path: str | os.PathLike[str]) -> dict[str, Loss]:
 
 def load(name: str) -> Loss:
     """A loss of the standard library."""
+    if not isinstance(name, str):
+        raise LossError(f"a loss is loaded by its name, not by {name!r:.60}", hint="library() lists the names")
     return Loss(frontend.load_library(name))
 
 
 def library(family: str | None = None) -> list[str]:
     """Names of the standard library's losses, of one family or all."""
     return list(frontend.library_names(family))
+
+
+def search(query: str) -> list[str]:
+    """Names of the losses with given properties."""
+    raise NotYet("the library cannot be searched by properties yet", hint="library(family=..) lists names, and a loss' claims what is said of it")
+
+
+def from_sympy(expression: Any) -> Loss:
+    """A loss from a SymPy expression."""
+    raise NotYet("losses are not read from SymPy yet", hint="parse reads an equation as text")
 
 
 class Loss:
@@ -96,6 +107,21 @@ class Loss:
 
         return latex(self.program)
 
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+    def sympy(self) -> Any:
+        """The equation as a SymPy expression."""
+        raise NotYet(f"{self.name} cannot be given as a SymPy expression yet", hint="str(loss) and loss.latex() print its equation")
+
+    def properties(self, wrt: str | Sequence[str] | None = None) -> Any:
+        """What is proved of the loss, by tag."""
+        raise NotYet(f"properties of {self.name} are not proved yet", hint="loss.claims lists what its definition says of it")
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a page on the loss."""
+        raise NotYet(f"a report on {self.name} cannot be written yet", hint="loss.latex() and loss.grad() print its equations")
+
     def after(self, step: str) -> Loss:
         """The program after a step of the compiler (``pipeline.STEPS``)."""
         if step not in pipeline.STEPS:
@@ -109,27 +135,19 @@ class Loss:
 
     def hess(self, wrt: str | None = None) -> Loss:
         """The Hessian as a closed form, with the input's axes twice."""
-        (name,) = pipeline.differentiated(self.program, wrt)[:1]
+        name = self._one(wrt, "a Hessian")
         return Loss(pipeline.second(self._scalar("a Hessian"), name))
 
     def hvp(self, wrt: str | None = None) -> Loss:
         """The Hessian times a vector, which is the further input ``v_<name>``."""
-        (name,) = pipeline.differentiated(self.program, wrt)[:1]
+        name = self._one(wrt, "a Hessian-vector product")
         return Loss(pipeline.hessian_vector(self._scalar("a Hessian-vector product"), name, f"v_{name}"))
 
     def bind(self, **values: float) -> Loss:
         """The loss with hyper-parameters fixed to numbers."""
-        known = {p.name: p for p in self.params}
-        fixed: dict[str, Expr] = {}
-        for name, value in values.items():
-            check_param(self.program, name, value)
-            fixed[name] = num(exact(value))
+        from lossdsl.runtime.convention import bound
 
-        p = self.program
-        roots = assign((*p.roots, *p.requires), fixed)
-        k = len(p.outputs)
-        left = tuple(q for q in known.values() if q.name not in fixed)
-        return Loss(replace(p.with_roots(roots[:k]), params=left, requires=roots[k:]))
+        return Loss(bound(self.program, values))
 
     def sample(self, seed: int = 0, batch: int | tuple[int, ...] = (), sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Random valid inputs: a dict of arrays, batch dimensions first; the same seed gives the same arrays."""
@@ -147,7 +165,7 @@ class Loss:
         from lossdsl.runtime import backends
 
         names = pipeline.differentiated(self.program, wrt) if wrt is not None or self.inputs else ()
-        compiled: Compiled = backends.compile(self._scalar("compile"), backend, names, dict(axes or {}), dict(params))
+        compiled: Compiled = backends.compile(self._scalar("compile"), backend, names, axes, dict(params))
         return compiled
 
     def source(self, backend: str = "numpy", wrt: str | Sequence[str] | None = None) -> str:
@@ -156,11 +174,17 @@ class Loss:
 
         return backends.source(self.program, backend, pipeline.differentiated(self.program, wrt))
 
-    def module(self, learn: Sequence[str] = (), **params: float) -> Any:
+    def module(self, learn: str | Sequence[str] = (), **params: float) -> Any:
         """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters."""
         from lossdsl.runtime.backends import torch_backend
 
-        return torch_backend().module(self.program, tuple(learn), dict(params))
+        return torch_backend().module(self.program, (learn,) if isinstance(learn, str) else tuple(learn), dict(params))
+
+    def _one(self, wrt: str | None, what: str) -> str:
+        names = pipeline.differentiated(self.program, wrt)
+        if wrt is not None and len(names) > 1:
+            raise LossError(f"{what} of {self.name} is by one input, and {', '.join(names)} were named", hint="take one for each")
+        return names[0]
 
     def _scalar(self, what: str) -> Program:
         if len(self.program.outputs) != 1 or self.program.outputs[0].indices:
@@ -168,23 +192,6 @@ class Loss:
             hint = "reduce it first, or differentiate the loss it comes from"
             raise LossError(f"{what} needs a scalar loss, and {self.name} is an array over [{axes}]", hint=hint)
         return self.program
-
-
-def exact(value: float | Fraction) -> Fraction:
-    """The number that a hyper-parameter's value stands for: a float is read as it prints, 0.1 is 1/10."""
-    return value if isinstance(value, Fraction) else Fraction(str(float(value))) if isinstance(value, float) else Fraction(value)
-
-
-def check_param(program: Program, name: str, value: float) -> None:
-    """Refuse an unknown hyper-parameter or a value outside its domain, by name."""
-    known = {p.name: p for p in program.params}
-    if name not in known:
-        hint = did_you_mean(name, known) or (f"it has {', '.join(known)}" if known else None)
-        raise LossError(f"{program.name} has no hyper-parameter {name!r}", hint=hint)
-    domain = known[name].domain
-    if value not in domain:
-        hint = f"{name} is {known[name].kind.name}"
-        raise LossError(f"hyper-parameter {name!r} of {program.name} is {value}, outside {domain}", hint=hint)
 
 
 def _revive(source: str, name: str) -> Loss:

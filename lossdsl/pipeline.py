@@ -6,7 +6,7 @@ with legalise -> schedule -> emit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 
 from lossdsl.errors import LossError, did_you_mean
@@ -118,9 +118,11 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
 
     Raises ``LossError`` for a name that is neither an input nor a hyper-parameter, or whose values are no real numbers.
     """
-    names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if wrt is not None else program.wrt or tuple(i.name for i in program.inputs[:1])
+    names = _names(wrt) if wrt is not None else program.wrt or tuple(i.name for i in program.inputs[:1])
     known = {x.name: x for x in program.declared}
     for name in names:
+        if names.count(name) > 1:
+            raise LossError(f"{program.name} is to be differentiated twice by {name!r}", hint="name each once; hess gives second derivatives")
         if name not in known:
             hint = did_you_mean(name, known) or f"it has {', '.join(known)}"
             raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=hint)
@@ -130,6 +132,14 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
             raise LossError(f"{program.name} cannot be differentiated by {name!r}, a {kind.name}", hint=hint)
     if not names:
         raise LossError(f"{program.name} has no input to differentiate by")
+    return names
+
+
+def _names(wrt: Sequence[str] | str) -> tuple[str, ...]:
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
+    for name in names:
+        if not isinstance(name, str):
+            raise LossError(f"wrt holds {name!r}, which is no name", hint='name inputs or hyper-parameters: wrt=["f"]')
     return names
 
 

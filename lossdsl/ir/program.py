@@ -40,6 +40,11 @@ class Input:
     def domain(self) -> Interval:
         return self.kind.domain
 
+    @property
+    def default(self) -> None:
+        """Inputs have none; hyper-parameters may."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Param:
@@ -48,6 +53,11 @@ class Param:
     name: str
     kind: Kind
     default: Fraction | float | None = None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """A hyper-parameter is a single number."""
+        return ()
 
     @property
     def domain(self) -> Interval:

@@ -13,9 +13,9 @@ NAMES = ("reference", "numpy", "torch")
 PLANNED = ("c", "triton")
 
 
-def compile(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[str, int], params: Mapping[str, Any]) -> Any:
+def compile(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[str, int] | None, params: Mapping[str, Any]) -> Any:
     """A callable for a program; it pickles as the program's text."""
-    recipe = revive, (text.program(program), program.name, backend, tuple(wrt), dict(axes), dict(params))
+    recipe = revive, (text.program(program), program.name, backend, tuple(wrt), axes, dict(params))
     match _known(backend):
         case "reference":
             from lossdsl.runtime import on_reference
@@ -51,7 +51,7 @@ def torch_backend() -> Any:
     return on_torch
 
 
-def revive(source: str, name: str, backend: str, wrt: Sequence[str], axes: Mapping[str, int], params: Mapping[str, Any]) -> Any:
+def revive(source: str, name: str, backend: str, wrt: Sequence[str], axes: Mapping[str, int] | None, params: Mapping[str, Any]) -> Any:
     from lossdsl.frontend import load_text
 
     return compile(load_text(source)[name], backend, wrt, axes, params)

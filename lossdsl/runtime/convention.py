@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from lossdsl.errors import LossError, did_you_mean
-from lossdsl.ir.expr import Expr, fold, references
+from lossdsl.ir.expr import INF, Expr, assign, fold, neg, num, references
 from lossdsl.ir.program import Input, Param, Program
 from lossdsl.ir.text import expression
 
@@ -51,13 +51,13 @@ class Convention:
 
     def __init__(self, program: Program, axes: Mapping[str, int] | None = None, params: Mapping[str, Any] | None = None) -> None:
         self.program = program
-        self.axes = dict(axes or {})
+        self.axes = _positions(axes)
         self.names = tuple(i.name for i in program.inputs)
         self.known = {p.name: p for p in program.params}
         declared = dict.fromkeys(a for i in program.inputs for a in i.axes)
         for axis in self.axes:
             if axis not in declared:
-                hint = did_you_mean(axis, declared) or _listed("its axes are", declared)
+                hint = did_you_mean(str(axis), declared) or (_listed("its axes are", declared) if declared else "its inputs have no axes")
                 raise LossError(f"{program.name} has no axis {axis!r}", hint=hint)
         self.defaults: dict[str, Number] = {p.name: p.default for p in program.params if p.default is not None}
         self.defaults |= {name: check_number(program, name, value) for name, value in (params or {}).items()}
@@ -77,6 +77,8 @@ class Convention:
         for name, value in named.items():
             if name in self.known:
                 params[name] = value
+            elif name in OPTIONS:
+                raise LossError(f"this call takes no {name}: it gives each sample's own")
             elif name not in self.names:
                 known = (*self.names, *self.known, *OPTIONS)
                 hint = did_you_mean(name, known) or _listed("it takes", known)
@@ -110,10 +112,7 @@ class Convention:
 
     def _require(self, values: Mapping[str, Number]) -> None:
         for condition in self.program.requires:
-            if not holds(condition, values):
-                names = sorted(references([condition]))
-                found = ", ".join(f"{n} is {_plain(values[n])}" for n in names)
-                raise LossError(f"{self.program.name} requires {expression(condition)}, but {found}")
+            require(self.program, condition, values)
 
     # -- shapes ---------------------------------------------------------------------------------------------------------
 
@@ -192,6 +191,41 @@ def check_number(program: Program, name: str, value: Any) -> Number:
         raise LossError(f"hyper-parameter {name!r} of {program.name} is {value!r}, which is no number")
     _check_domain(program, known[name], number)
     return number
+
+
+def bound(program: Program, values: Mapping[str, Any]) -> Program:
+    """The program with hyper-parameters fixed to numbers, which are checked."""
+    numbers = {name: check_number(program, name, value) for name, value in values.items()}
+    for condition in program.requires:
+        if references([condition]) <= numbers.keys():
+            require(program, condition, numbers)
+    roots = assign((*program.roots, *program.requires), {name: number(v) for name, v in numbers.items()})
+    k = len(program.outputs)
+    left = tuple(p for p in program.params if p.name not in numbers)
+    return replace(program.with_roots(roots[:k]), params=left, requires=tuple(r for r in roots[k:] if references([r])))
+
+
+def number(value: Number) -> Expr:
+    """A hyper-parameter's value in an equation: a float is read as it prints, 0.1 is 1/10."""
+    if isinstance(value, float) and math.isinf(value):
+        return INF if value > 0 else neg(INF)
+    return num(str(float(value)) if isinstance(value, float) else Fraction(value))
+
+
+def require(program: Program, condition: Expr, values: Mapping[str, Number]) -> None:
+    """Refuse values of hyper-parameters that break a condition of the definition."""
+    if not holds(condition, values):
+        found = ", ".join(f"{n} is {_plain(values[n])}" for n in sorted(references([condition])))
+        raise LossError(f"{program.name} requires {expression(condition)}, but {found}")
+
+
+def _positions(axes: Mapping[str, int] | None) -> dict[str, int]:
+    if axes is not None and not isinstance(axes, Mapping):
+        raise LossError(f"axes is {axes!r}", hint='it names axes with their positions: axes={"k": 1}')
+    for axis, k in (axes or {}).items():
+        if not isinstance(k, int) or isinstance(k, bool):
+            raise LossError(f"the position of axis {axis!r} is {k!r}, which is no integer")
+    return dict(axes or {})
 
 
 def _number(value: Any) -> Number | None:

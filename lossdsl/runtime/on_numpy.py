@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from lossdsl import pipeline
 from lossdsl.errors import LossError
-from lossdsl.ir.expr import INF, Expr, assign, neg, num
+from lossdsl.ir.expr import assign
 from lossdsl.ir.program import Input, Program
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, outside, wanted_dtype
-from lossdsl.runtime.convention import Convention, Layout, Number, Place
+from lossdsl.runtime.compiled import CompiledLoss
+from lossdsl.runtime.convention import Convention, Layout, Number, Place, number
 from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks, standalone
 
 Array = NDArray[Any]
@@ -61,18 +62,19 @@ class Call:
 Quick = Callable[[list[Array]], Sequence[Any] | None]
 
 
-class Compiled:
+class Compiled(CompiledLoss):
     """A loss on NumPy arrays: call it for the value; ``value_and_grad`` and ``value_grad_hess`` give derivatives too.
 
     ``wrt`` names what is differentiated, ``axes`` positions of named axes, ``params`` hyper-parameters that are fixed unless a
-    call says otherwise. ``recipe`` is what rebuilds the object when it is unpickled: a function and its arguments.
+    call says otherwise.
     """
+
+    backend = "numpy"
 
     def __init__(self, program: Program, wrt: Sequence[str] = (), axes: Mapping[str, int] | None = None,
                  params: Mapping[str, Any] | None = None, recipe: tuple[Any, ...] | None = None) -> None:
-        self.program, self.wrt = program, tuple(wrt)
+        super().__init__(program, wrt, recipe)
         self.convention = Convention(program, axes, params)
-        self._recipe = recipe
         self._settings = (tuple(wrt), dict(axes or {}), dict(params or {}))
         self._kernels: dict[tuple[str, frozenset[str], bool], Kernel] = {}
         self._plans: dict[Any, Plan] = {}
@@ -81,21 +83,6 @@ class Compiled:
         self._weighted: Compiled | None = None
         self._positions = {i.name: k for k, i in enumerate(program.inputs)}
         self._bound = _specialised(program, self.convention.defaults, self.wrt)
-
-    def __reduce__(self) -> Any:
-        if self._recipe is None:
-            raise TypeError(f"{self.program.name} was compiled from a bare program, which does not pickle; compile it from a loss")
-        return self._recipe
-
-    def __deepcopy__(self, memo: object) -> Compiled:
-        return self
-
-    def __repr__(self) -> str:
-        return f"<{self.program.name} compiled for numpy, wrt {', '.join(self.wrt) or 'nothing'}>"
-
-    @property
-    def name(self) -> str:
-        return self.program.name
 
     @property
     def source(self) -> str:
@@ -330,8 +317,8 @@ class Compiled:
     def _evaluate(self, call: Call, what: str) -> list[Any]:
         """The value, reduced, and the derivatives, in the shapes and dtypes of their inputs."""
         plan, layout = call.plan, call.plan.layout
-        if what != "value" and not self.wrt:
-            raise LossError(f"{self.program.name} has no input to differentiate by")
+        if what != "value":
+            self.differentiable()
         flags = layout.batched
         if what == "hessian" and any(flags):  # a derivative for each sample, also by what all samples share
             flags = tuple(True if i.name in self.wrt else b for i, b in zip(self.program.inputs, flags, strict=True))
@@ -502,13 +489,7 @@ class Bound:
 
 
 def _specialised(program: Program, values: Mapping[str, Number], wrt: Sequence[str]) -> Bound:
-    fixed = {name: _number(v) for name, v in values.items() if name not in wrt}
+    fixed = {name: number(v) for name, v in values.items() if name not in wrt}
     params = tuple(p for p in program.params if p.name not in fixed)
     bound = replace(program.with_roots(assign(program.roots, fixed)), params=params, requires=())
     return Bound(bound, len(values) == len(program.params))
-
-
-def _number(value: Number) -> Expr:
-    if isinstance(value, float) and math.isinf(value):
-        return INF if value > 0 else neg(INF)
-    return num(str(value) if isinstance(value, float) else value)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lossdsl.errors import LossError
 from lossdsl.ir.program import Program
 from lossdsl.kinds import Interval, Kind
 
@@ -22,9 +23,12 @@ def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (),
 
     ``sizes`` gives the length of axes by name; others get small different lengths. The same seed gives the same arrays.
     """
-    rng = np.random.default_rng(seed)
     lengths = axis_sizes(program, sizes)
     lead = (batch,) if isinstance(batch, int) else tuple(batch)
+    for what, n in (*(("the batch", n) for n in lead), *((f"axis {a!r}", n) for a, n in lengths.items())):
+        if n < 0:
+            raise LossError(f"{what} of a sample of {program.name} has length {n}")
+    rng = np.random.default_rng(seed)
     return {i.name: draw(rng, i.kind, lead, lengths) for i in program.inputs}
 
 
