@@ -85,11 +85,12 @@ def kernel(program: Program, backend: str, what: str, wrt: Sequence[str] = (), b
     elif what == "gradient":
         p = value_and_vjp(batched(program, batch), wrt, SEED)
     else:
-        p = batched(_with_diagonals(program, wrt), batch)
+        p = batched(with_diagonals(program, wrt), batch)
     return legalise(numeric(p), backend)
 
 
-def _with_diagonals(program: Program, wrt: Sequence[str]) -> Program:
+def with_diagonals(program: Program, wrt: Sequence[str]) -> Program:
+    """The value, the gradients, then the diagonals of the Hessians."""
     gradients = derived(program, wrt)
     diagonals = tuple(_diagonal(second(program, name)) for name in wrt)
     return closed_form(replace(program, outputs=(*stable(program).outputs, *gradients.outputs, *diagonals)))

@@ -204,6 +204,12 @@ class Tower:
         return with_helpers("\n\n".join(t.strip("\n") + "\n" for t in texts), TORCH)
 
 
+def single(program: Program, finish: Prepare, name: str) -> str:
+    """The source of a function of a program's outputs; hyper-parameters come as tensors, after the inputs."""
+    legal = legalise(finish(_all_inputs(program)), "torch")
+    return standalone(print_function(legal, schedule(legal), TORCH, name))
+
+
 def standalone(source: str) -> str:
     """A function's source with what it needs around it."""
     return with_helpers(source, TORCH)

@@ -16,18 +16,24 @@ Array = NDArray[Any]
 
 def as_array(i: Input, x: Any) -> Array:
     """Anything array-like as an array of numbers."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise LossError(f"input {i.name!r} is a masked array", hint="give its data, and sample_mask")
-    try:
-        a = np.asarray(x)
-    except (ValueError, TypeError) as e:
-        raise LossError(f"input {i.name!r} cannot be read as an array: {e}") from None
+    a = _read(f"input {i.name!r}", x)
     if a.dtype.kind == "O" and a.size:
         try:
+            if any(v is None for v in a.flat):
+                raise TypeError
             a = a.astype(np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise LossError(f"input {i.name!r} holds values that are no numbers", hint="give an array of numbers") from None
     return a
+
+
+def _read(what: str, x: Any) -> Array:
+    if isinstance(x, np.ma.MaskedArray):
+        raise LossError(f"{what} is a masked array", hint="give its data, and sample_mask")
+    try:
+        return np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as e:  # torch raises a RuntimeError for a tensor that requires grad
+        raise LossError(f"{what} cannot be read as an array: {e}") from None
 
 
 def computing_dtype(numbers: Sequence[Array]) -> np.dtype[Any]:
@@ -43,7 +49,7 @@ def wanted_dtype(i: Input, dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def as_mask(mask: Any) -> Array:
-    m = np.asarray(mask)
+    m = _read("sample_mask", mask)
     if m.dtype != bool and not np.isin(m, (0, 1)).all():
         raise LossError("sample_mask holds values that are neither 0 nor 1", hint="a mask is of booleans; a weight goes to sample_weight")
     return m.astype(bool)
@@ -52,24 +58,41 @@ def as_mask(mask: Any) -> Array:
 _KINDS = {"number": "fiub", "condition": "biu", "class": "iub", "label": "iub"}
 
 
-def check_dtype(i: Input, dtype: np.dtype[Any]) -> None:
+def check_dtype(i: Input, dtype: Any, kind: str, integers: str = "astype(int)") -> None:
+    """Refuse a dtype that does not fit an input; ``kind`` is NumPy's letter for it."""
     role = i.kind.role
-    if dtype.kind not in _KINDS[role]:
-        if dtype.kind == "f":
-            hint = f"compare it first: {i.name} > 0" if role == "condition" else f"{i.name}.astype(int)"
+    if kind not in _KINDS[role]:
+        if kind == "f":
+            hint = f"compare it first: {i.name} > 0" if role == "condition" else f"{i.name}.{integers}"
             what = "booleans" if role == "condition" else "integers"
             raise LossError(f"input {i.name!r} is a {role} and takes {what}, not {dtype}", hint=hint)
         raise LossError(f"input {i.name!r} holds {dtype}, and takes numbers")
 
 
 def as_weights(weight: Any, dtype: np.dtype[Any]) -> Array:
-    w = np.asarray(weight)
+    w = _read("sample_weight", weight)
     if w.dtype.kind not in "fiub":
         raise LossError("sample_weight holds values that are no numbers")
     if not (w >= 0).all() or not np.isfinite(w).all():
         bad = np.argwhere(~((w >= 0) & np.isfinite(w)))[0]
         raise LossError(f"sample_weight is {w[tuple(bad)]} at {tuple(int(j) for j in bad)}", hint="weights are finite and 0 or above")
     return w.astype(dtype)
+
+
+def measure(weight: Any, mask: Any, dtype: np.dtype[Any]) -> Array:
+    """Weights and a mask, which fit together, as one array of weights."""
+    w = as_weights(1 if weight is None else weight, dtype)
+    return w if mask is None else np.where(as_mask(mask), w, dtype.type(0))
+
+
+def present(i: Input, axis: str | None, counted: Array) -> Array:
+    """Where an input is looked at: at samples that count, [.., sample], along each of its sample axes."""
+    lead = counted.ndim - 1
+    out: Array = np.ones((1,) * (lead + len(i.axes)), bool)
+    for d, a in enumerate(i.axes):
+        if a == axis:
+            out = out & counted.reshape(counted.shape[:lead] + (1,) * d + (-1,) + (1,) * (len(i.axes) - d - 1))
+    return out
 
 
 def outside(i: Input, x: Array, sizes: Mapping[str, int]) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -100,13 +100,13 @@ class Convention:
 
     # -- hyper-parameters -----------------------------------------------------------------------------------------------
 
-    def parameters(self, given: Mapping[str, Any]) -> dict[str, Number]:
-        """The value of every hyper-parameter: what the call says, else the default; checked."""
+    def parameters(self, given: Mapping[str, Any], elsewhere: Container[str] = ()) -> dict[str, Number]:
+        """The value of every hyper-parameter but those whose value is known elsewhere: what the call says, else the default; checked."""
         values = self.defaults | {name: check_number(self.program, name, value) for name, value in given.items()}
         for name in self.known:
-            if name not in values:
+            if name not in values and name not in elsewhere:
                 raise LossError(f"hyper-parameter {name!r} of {self.program.name} has no value", hint=f"it has no default: say {name}=..")
-        if given:
+        if given and not elsewhere:
             self._require(values)
         return values
 
@@ -172,6 +172,13 @@ class Convention:
 
         hint = "batch shapes are equal, or of the same rank with sizes equal or 1; reshape one of them"
         return LossError(f"the batches of {self.program.name} do not match: {said(*a)}, {said(*b)}", hint=hint)
+
+    def together(self, weight: Shape, mask: Shape) -> None:
+        """Refuse a weight and a mask over a declared sample axis whose shapes would stretch each other."""
+        short, long = sorted((weight, mask), key=len)
+        repeats = len(short) == 1 and short == long[-1:] and self.program.batch not in self.axes
+        if weight != mask and not repeats:
+            raise LossError(f"sample_weight has shape {weight}, and sample_mask {mask}", hint="one weight for each sample")
 
     def sample(self, name: str, shape: Shape, batch: Shape) -> None:
         """Refuse a weight or mask whose shape is not that of the samples."""

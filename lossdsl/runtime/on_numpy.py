@@ -17,7 +17,7 @@ from lossdsl.errors import LossError
 from lossdsl.ir.expr import assign
 from lossdsl.ir.program import Input, Program
 from lossdsl.passes.measure import WEIGHT, weighted
-from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, outside, wanted_dtype
+from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, measure, outside, present, wanted_dtype
 from lossdsl.runtime.compiled import CompiledLoss
 from lossdsl.runtime.convention import Convention, Layout, Number, Place, number
 from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks, standalone
@@ -148,10 +148,9 @@ class Compiled(CompiledLoss):
         named.update(changed)
         arrays = [as_array(i, x) for i, x in zip(self.program.inputs, given, strict=True)]
         dtype = computing_dtype([x for i, x in zip(self.program.inputs, arrays, strict=True) if i.kind.role == "number"])
-        w = as_weights(1 if weight is None else weight, dtype)
-        if mask is not None:
-            w = np.where(as_mask(mask), w, dtype.type(0))
-        return (*given, w)
+        if weight is not None and mask is not None:
+            self.convention.together(np.shape(weight), np.shape(mask))
+        return (*given, measure(weight, mask, dtype))
 
     # -- the short way of small plain calls -------------------------------------------------------------------------------
 
@@ -159,7 +158,7 @@ class Compiled(CompiledLoss):
         """For a call of arrays as kernels take them, without options, whose shapes were seen before: what runs it at once."""
         if len(inputs) != len(self._positions):
             return None, []
-        arrays = [x if type(x) is np.ndarray else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        arrays = [x if type(x) is np.ndarray and x.dtype.kind != "O" else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         key = what, reduction, *[(x.shape, x.dtype, type(y) in (int, float)) for x, y in zip(arrays, inputs, strict=True)]
         try:
             return self._quicks[key], arrays
@@ -218,7 +217,7 @@ class Compiled(CompiledLoss):
         if named or len(inputs) != len(self._positions):
             inputs, changed = self.convention.bind(inputs, named)
         params = self.convention.parameters(changed) if changed or not self._bound.complete else self.convention.defaults
-        given = [x if type(x) is np.ndarray else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        given = [x if type(x) is np.ndarray and x.dtype.kind != "O" else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         weak = tuple(type(x) in (int, float) for x in inputs)
         key = (weak, *[(x.shape, x.dtype) for x in given])
         plan = self._plans.get(key)
@@ -239,7 +238,7 @@ class Compiled(CompiledLoss):
 
     def _plan(self, given: Sequence[Array], weak: Sequence[bool]) -> Plan:
         for i, x in zip(self.program.inputs, given, strict=True):
-            check_dtype(i, x.dtype)
+            check_dtype(i, x.dtype, x.dtype.kind)
         layout = self.convention.layout([x.shape for x in given])
         dtype = computing_dtype([x for i, x, w in zip(self.program.inputs, given, weak, strict=True) if i.kind.role == "number" and not w])
         direct = all(
@@ -295,10 +294,12 @@ class Compiled(CompiledLoss):
             if y.size == 0 or (y.min() >= 0 and y.max() < n):
                 continue
             bad: Any = (y < 0) | (y >= n)
-            ignore = self.program.inputs[k].kind.ignore
-            if ignore is not None:
-                bad &= y != ignore
-            lead = int(bool(call.plan.layout.places[k].lead))
+            i, place = self.program.inputs[k], call.plan.layout.places[k]
+            if i.kind.ignore is not None:
+                bad &= y != i.kind.ignore
+            if WEIGHT in self._positions:
+                bad = bad & self._present(call, i, place)
+            lead = int(bool(place.lead) or bad.ndim > y.ndim)
             bad = bad.any(axis=tuple(range(lead, bad.ndim)))
             bad = np.broadcast_to(bad, (call.plan.rows,))
             call.outside = bad if call.outside is None else call.outside | bad
@@ -429,7 +430,8 @@ class Compiled(CompiledLoss):
             if keep is not None:
                 bad = bad & (keep.reshape(-1, *[1] * (x.ndim - 1)) if p.lead else keep.any())
             if WEIGHT in self._positions:
-                bad = bad & self._present(call, i, p)
+                seen = self._present(call, i, p)
+                bad = bad & (seen if seen.ndim <= x.ndim else seen.any(axis=0))
             if bad.any():
                 ends = (x == 0) | (x == 1) if i.kind.name == "prob" and i.kind.interval is None else False
                 hard = bad & ~np.asarray(ends)
@@ -443,16 +445,9 @@ class Compiled(CompiledLoss):
 
     def _present(self, call: Call, i: Input, p: Place) -> Array:
         """Where an input is looked at: at samples of weight above 0, along each of its sample axes."""
-        k = self._positions[WEIGHT]
-        w: Any = call.arrays[k] > 0
-        if call.plan.layout.places[k].lead and not p.lead:
-            w = w.any(axis=0)
-        lead = w.ndim - 1
-        out: Array = np.ones((1,) * (lead + len(i.axes)), bool)
-        for d, axis in enumerate(i.axes):
-            if axis == self.program.batch:
-                out = out & w.reshape(w.shape[:lead] + (1,) * d + (-1,) + (1,) * (len(i.axes) - d - 1))
-        return out if lead or not p.lead else out[None]
+        w = call.arrays[self._positions[WEIGHT]] > 0
+        out = present(i, self.program.batch, w)
+        return out if w.ndim > 1 or not p.lead else out[None]
 
     def _misfit(self, i: Input, call: Call, p: Place, at: tuple[int, ...], value: Any) -> str:
         """A message that names the entry as the caller sees it: in the shape that was given."""

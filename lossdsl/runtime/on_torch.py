@@ -5,28 +5,42 @@ from __future__ import annotations
 import functools
 import hashlib
 import linecache
+import math
 import sys
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lossdsl import pipeline
-from lossdsl.codegen.torch_module import Tower, standalone
+from lossdsl.codegen.torch_module import Tower, single, standalone
 from lossdsl.errors import LossError
 from lossdsl.ir.expr import ZERO, Index, ix, pw, ref
 from lossdsl.ir.program import BATCH, Input, Program
 from lossdsl.kinds import Kind
 from lossdsl.passes.batch import batched
+from lossdsl.passes.measure import WEIGHT, weighted
+from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype
 from lossdsl.runtime.backends import compile as compile_for
-from lossdsl.runtime.convention import Convention, Layout
+from lossdsl.runtime.compiled import CompiledLoss
+from lossdsl.runtime.convention import OPTIONS, Convention, Layout, check_number
 
 KEEP = "~keep"
 _LOW = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Which samples count, and their weights, 0 for the others; NaN stands for what is no weight."""
+
+    keep: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +63,11 @@ def _tower(program: Program, wrt: Sequence[str], names: frozenset[str], keep: bo
 
 
 def _kept(program: Program) -> Program:
-    """The program with a further condition over the batch; where it fails nothing is computed and the loss is 0."""
-    (output,) = program.outputs
-    row = Index(BATCH, BATCH)
+    """The program with a further condition over the batch; where it fails nothing is computed and the outputs are 0."""
     given = Input(KEEP, Kind("bool", ((BATCH, BATCH),)))
-    value = replace(output, expr=pw([(output.expr, ref(KEEP, [ix(row)]))], ZERO))
-    return replace(program, inputs=(*program.inputs, given), outputs=(value,))
+    keep = ref(KEEP, [ix(Index(BATCH, BATCH))])
+    kept = program.with_roots(tuple(pw([(e, keep)], ZERO) for e in program.roots))
+    return replace(kept, inputs=(*program.inputs, given))
 
 
 def load(text: str, name: str) -> dict[str, Any]:
@@ -84,168 +97,227 @@ def _loaded(tower: Tower, name: str) -> Callable[..., Tensor]:
     return apply
 
 
-class Compiled:
-    """A loss on tensors; see ``convention`` for how it is called."""
+class Compiled(CompiledLoss):
+    """A loss on tensors; see ``convention`` for how it is called.
+
+    What torch compiles must not branch on values. So a tensor's values are looked at only by ``check=True``; a weight that is
+    negative or infinite, a mask that is neither 0 nor 1 and a class outside its axis make the result NaN.
+    """
+
+    backend = "torch"
 
     def __init__(self, program: Program, wrt: Sequence[str], axes: Mapping[str, int] | None = None, params: Mapping[str, Any] | None = None,
                  recipe: tuple[Any, ...] | None = None) -> None:
-        self.program, self.wrt, self._recipe = program, tuple(wrt), recipe
-        self.axes, self.params = dict(axes or {}), dict(params or {})
-        tensors = {k: v for k, v in self.params.items() if isinstance(v, Tensor)}
-        numbers = {k: v for k, v in self.params.items() if k not in tensors}
-        self.convention = Convention(program, self.axes, numbers)
-        self.tensors = tensors
+        super().__init__(program, wrt, recipe)
+        self.params = dict(params or {})
+        self.tensors = {k: v for k, v in self.params.items() if isinstance(v, Tensor)}
+        self.convention = Convention(program, axes, {k: v for k, v in self.params.items() if k not in self.tensors})
+        for name, value in self.tensors.items():
+            _check_parameter(program, name, value)
         self._variants: dict[tuple[frozenset[str], bool], Callable[..., Tensor]] = {}
         self._lock = threading.Lock()
+        # the same loss with weights on its sample axis as a further input
+        self._measured = Compiled(replace(weighted(program), batch=None), wrt, axes, params) if program.batch is not None else None
 
     @property
     def source(self) -> str:
         return source(self.program, self.wrt)
 
-    def __reduce__(self) -> Any:
-        if self._recipe is None:
-            raise TypeError(f"{self.program.name} was compiled from a bare program, which does not pickle; compile it from a loss")
-        return self._recipe
-
-    def __deepcopy__(self, memo: object) -> Compiled:
-        return self
-
-    def __call__(self, *args: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
+    def __call__(self, /, *args: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
                  **named: Any) -> Tensor:
+        """The value: a tensor without axes, or with ``reduction="none"`` one entry for each sample."""
         inputs, given = self.convention.bind(args, named)
         reduction = self.convention.reduction(reduction)
-        tensors = self._tensors(inputs)
         if check:
-            self._check(tensors, given, {"reduction": reduction, "sample_weight": sample_weight, "sample_mask": sample_mask})
-        return self._reduced(self._rows(tensors, given, sample_weight, sample_mask), reduction)
+            self._check(inputs, given, {"reduction": reduction, "sample_weight": sample_weight, "sample_mask": sample_mask})
+        tensors = self._tensors(inputs)
+        samples = self._samples(tensors, sample_weight, sample_mask)
+        if self._measured is None or samples is None:
+            return self._reduced(self._rows(tensors, given, samples), reduction)
+        value = self._measured._reduced(self._measured._rows([*tensors, samples.weight], given, None), reduction)
+        return value * torch.where(samples.weight.isnan().any(), torch.nan, 1.0).to(value.dtype)
 
-    def value_and_grad(self, *args: Any, **named: Any) -> tuple[Tensor, Any]:
+    def value_and_grad(self, /, *args: Any, **named: Any) -> tuple[Tensor, Any]:
         """The value, and the gradient of the reduced value: one tensor for one name in ``wrt``, else a tuple in its order.
 
         With ``reduction="none"`` the gradient is that of the sum, so that each row has its own.
         """
-        inputs, given = self._apart(args, named)
-        leaves = [self._leaf(inputs, given, name) for name in self.wrt]
-        value = self(*inputs, **given)
-        gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True, materialize_grads=True)
-        return value.detach(), gradients[0] if len(gradients) == 1 else gradients
+        self.differentiable()
+        options = {k: named.pop(k) for k in OPTIONS if k in named}
+        inputs, given = self.convention.bind(args, named)
+        with torch.enable_grad():
+            leaves = [self._leaf(inputs, given, name) for name in self.wrt]
+            value = self(*inputs, **given, **options)
+            gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True, materialize_grads=True)
+        return value.detach(), _one(gradients)
 
-    def value_grad_hess(self, *args: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """For each sample the value, the gradient and the diagonal of the Hessian, by the first name of ``wrt``."""
-        inputs, given = self._apart(args, {**named, "reduction": "none"})
-        leaf = self._leaf(inputs, given, self.wrt[0])
-        value = self(*inputs, **given)
-        (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
-        events = len(self.program.input(self.wrt[0]).axes)
-        inner = gradient.reshape(*gradient.shape[: gradient.ndim - events], -1)
-        diagonal = [torch.autograd.grad(inner[..., k].sum(), leaf, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
-                    .reshape(inner.shape)[..., k] for k in range(inner.shape[-1])]  # fmt: skip
-        hessian = torch.stack(diagonal, -1).reshape(gradient.shape) if diagonal else torch.zeros_like(gradient)
-        return value.detach(), gradient.detach(), hessian
+    def value_grad_hess(self, /, *args: Any, sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
+                        **named: Any) -> tuple[Tensor, Any, Any]:
+        """For each sample the value, the gradient and the diagonal of the Hessian."""
+        self.differentiable()
+        inputs, given = self.convention.bind(args, named)
+        if check:
+            self._check(inputs, given, {"reduction": "none", "sample_weight": sample_weight, "sample_mask": sample_mask})
+        with torch.no_grad():
+            tensors = self._tensors(inputs)
+            samples = self._samples(tensors, sample_weight, sample_mask)
+            if self._measured is None or samples is None:
+                return self._second(tensors, given, samples)
+            parts = self._measured._second([*tensors, samples.weight], given, None)
+            poison = torch.where(samples.weight.isnan().any(), torch.nan, 1.0)
+            value, slopes, diagonals = (tuple(x * poison.to(x.dtype) for x in p) if isinstance(p, tuple) else p * poison.to(p.dtype) for p in parts)
+        return value, slopes, diagonals
 
     # -- arguments ------------------------------------------------------------------------------------------------------
-
-    def _apart(self, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        options = {k: v for k, v in named.items() if k in ("reduction", "sample_weight", "sample_mask", "check")}
-        inputs, given = self.convention.bind(args, {k: v for k, v in named.items() if k not in options})
-        return list(inputs), {**given, **options}
 
     def _leaf(self, inputs: list[Any], given: dict[str, Any], name: str) -> Tensor:
         """A fresh leaf in place of an argument."""
         names = self.convention.names
-        numbers = self.convention.defaults | self.params | given
-        old: Any = inputs[names.index(name)] if name in names else numbers.get(name)
-        old = float(old) if not isinstance(old, Tensor) and name not in names else old
-        x = torch.as_tensor(old).detach()
+        if name in names:
+            k = names.index(name)
+            x = _tensor(self.program.inputs[k], inputs[k], None)
+        else:
+            values = self.convention.defaults | self.tensors | given
+            if name not in values:
+                self.convention.parameters({})  # raises the error that names it
+            x = values[name] if isinstance(values[name], Tensor) else torch.tensor(float(values[name]))
+        x = x.detach()
         leaf = (x if x.is_floating_point() else x.to(torch.get_default_dtype())).clone().requires_grad_()
         if name in names:
-            inputs[names.index(name)] = leaf
+            inputs[k] = leaf
         else:
             given[name] = leaf
         return leaf
 
     def _tensors(self, inputs: Sequence[Any]) -> list[Tensor]:
-        """The inputs as tensors on one device: numbers real and at least float32, conditions bool, classes and labels as they are."""
+        """The inputs as tensors on one device: numbers real and at least float32, conditions bool, classes and labels long.
+
+        A Python number takes the type of the tensors.
+        """
         device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
-        tensors = [x if isinstance(x, Tensor) else torch.as_tensor(x, device=device) for x in inputs]
+        tensors = [_tensor(i, x, device) for i, x in zip(self.program.inputs, inputs, strict=True)]
         roles = [i.kind.role for i in self.program.inputs]
-        real = [x.dtype for x, role in zip(tensors, roles, strict=True) if role == "number" and x.is_floating_point()]
+        real = [x.dtype for x, role, given in zip(tensors, roles, inputs, strict=True)
+                if role == "number" and x.is_floating_point() and not isinstance(given, float)]  # fmt: skip
         dtype = torch.get_default_dtype() if not real else real[0]
         for other in real[1:]:
             dtype = torch.promote_types(dtype, other)
         dtype = torch.float32 if dtype in _LOW else dtype
         wanted = {"number": dtype, "condition": torch.bool}
-        return [x.to(wanted.get(role, x.dtype)) for x, role in zip(tensors, roles, strict=True)]
+        return [x.to(wanted.get(role, torch.long)) for x, role in zip(tensors, roles, strict=True)]
 
-    def _check(self, tensors: Sequence[Tensor], given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    def _check(self, inputs: Sequence[Any], given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Let the NumPy backend look at the arguments: it names the input, the entry and the domain."""
-
-        def plain(x: Any) -> Any:
-            return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
-
-        numbers = {k: float(plain(v)) for k, v in {**self.params, **given}.items()}
-        fn = compile_for(self.program, "numpy", self.wrt, self.axes, numbers)
-        fn(*map(plain, tensors), **{k: plain(v) for k, v in options.items()}, check=True)
+        fn = compile_for(self.program, "numpy", self.wrt, self.convention.axes, {k: _plain(v) for k, v in {**self.params, **given}.items()})
+        fn(*map(_plain, inputs), **{k: _plain(v) for k, v in options.items()}, check=True)
 
     def _parameters(self, given: Mapping[str, Any], like: Tensor | None) -> list[Tensor]:
         """Hyper-parameters as tensors without axes: numbers are checked, tensors are taken as they are."""
-        tensors = self.tensors | {k: v for k, v in given.items() if isinstance(v, Tensor)}
-        numbers = {k: v for k, v in given.items() if k not in tensors}
-        missing = {k: 0 if k in tensors else None for k in self.convention.known}
-        values = self._numbers(numbers, missing)
+        tensors = {k: v for k, v in self.tensors.items() if k not in given} | {k: v for k, v in given.items() if isinstance(v, Tensor)}
+        for name, value in tensors.items():
+            _check_parameter(self.program, name, value)
+        values = self.convention.parameters({k: v for k, v in given.items() if k not in tensors}, elsewhere=tensors.keys())
         kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device} if like is not None else {}
         return [torch.as_tensor(tensors[p.name] if p.name in tensors else float(values[p.name]), **kind) for p in self.program.params]
 
-    def _numbers(self, numbers: Mapping[str, Any], missing: Mapping[str, Any]) -> dict[str, Any]:
-        absent = [k for k, v in missing.items() if v is None and k not in numbers and k not in self.convention.defaults]
-        if absent:
-            hint = f"it has no default: say {absent[0]}=.."
-            raise LossError(f"hyper-parameter {absent[0]!r} of {self.program.name} has no value", hint=hint)
-        if all(v is None for v in missing.values()):
-            return dict(self.convention.parameters(numbers))
-        from lossdsl.runtime.convention import check_number
-
-        return self.convention.defaults | {k: check_number(self.program, k, v) for k, v in numbers.items()}
-
     # -- rows and their reduction ---------------------------------------------------------------------------------------
 
-    def _rows(self, tensors: Sequence[Tensor], given: Mapping[str, Any], weight: Any, mask: Any) -> Rows:
+    def _rows(self, tensors: Sequence[Tensor], given: Mapping[str, Any], samples: Samples | None) -> Rows:
         layout = self.convention.layout([tuple(x.shape) for x in tensors])
-        real = next((x for x, i in zip(tensors, self.program.inputs, strict=True) if i.kind.role == "number"), None)
-        keep, weight = self._sample(tensors, layout, weight, mask, real)
-        if keep is not None and not layout.batch:
-            raise LossError(f"{self.program.name} was given no batch, so there are no samples to weigh or mask")
+        samples = self._counted(tensors, layout, samples)
         flat = [_flat(x, p, layout) for x, p in zip(tensors, layout.places, strict=True)]
         names = frozenset(i.name for i, b in zip(self.program.inputs, layout.batched, strict=True) if b)
-        params = self._parameters(given, real)
-        extra = [keep.reshape(-1)] if keep is not None else []
-        value = self._variant(names, keep is not None)(*flat, *extra, *params)
-        return Rows(value, layout.batch, weight)
+        params = self._parameters(given, self._real(tensors))
+        extra = [samples.keep.reshape(-1)] if samples is not None and layout.batch else []
+        apply = self._variant(names, bool(extra))
+        with _exact(tensors):
+            value = apply(*flat, *extra, *params)
+        outside = self._outside(flat, names, layout)
+        if outside is not None:
+            value = value * torch.where(outside if not extra else outside & extra[0], torch.nan, 1.0).to(value.dtype)
+        return Rows(value, layout.batch, None if samples is None else samples.weight)
 
-    def _sample(self, tensors: Sequence[Tensor], layout: Layout, weight: Any, mask: Any,
-                real: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The rows that count, and their weights, both of the batch's shape; None where all count alike."""
-        keep = None
+    def _second(self, tensors: Sequence[Tensor], given: Mapping[str, Any], samples: Samples | None) -> tuple[Tensor, Any, Any]:
+        layout = self.convention.layout([tuple(x.shape) for x in tensors])
+        samples = self._counted(tensors, layout, samples)
+        inputs = list(zip(self.program.inputs, tensors, layout.places, strict=True))
+        flat = [_flat(x, p, layout, layout.batch and i.name in self.wrt) for i, x, p in inputs]
+        names = frozenset(i.name for i, _, p in inputs if p.lead or (layout.batch and i.name in self.wrt))
+        extra = [samples.keep.reshape(-1)] if samples is not None and layout.batch else []
+        with _exact(tensors):
+            value, *parts = _hessian(self.program, self.wrt, names, bool(extra))(*flat, *extra, *self._parameters(given, self._real(tensors)))
+        outside = self._outside(flat, names, layout)
+        rows = [value, *parts]
+        for k, x in enumerate(rows):
+            one = (-1, *[1] * (x.ndim - 1)) if layout.batch else ()
+            if outside is not None:
+                x = torch.where((outside if not extra else outside & extra[0]).reshape(one), torch.nan, x)
+            x = x if samples is None else x * samples.weight.reshape(one)
+            rows[k] = self._as_given(x.reshape(layout.batch + x.shape[bool(layout.batch) :]), k, tensors, layout)
+        n = len(self.wrt)
+        return rows[0], _one(rows[1 : n + 1]), _one(rows[n + 1 :])
+
+    def _as_given(self, x: Tensor, k: int, tensors: Sequence[Tensor], layout: Layout) -> Tensor:
+        """A derivative for each sample, the axes in the order of its input."""
+        names = self.convention.names
+        name = self.wrt[(k - 1) % len(self.wrt)]
+        if k == 0 or name not in names:
+            return x
+        order = layout.places[names.index(name)].order
+        if order is not None and x.ndim == len(order):
+            x = x.permute(*(order.index(d) for d in range(len(order))))
+        return x
+
+    def _real(self, tensors: Sequence[Tensor]) -> Tensor | None:
+        """The first tensor of numbers, whose type and device all others take."""
+        return next((x for x, i in zip(tensors, self.program.inputs, strict=True) if i.kind.role == "number"), None)
+
+    def _samples(self, tensors: Sequence[Tensor], weight: Any, mask: Any) -> Samples | None:
+        """A caller's weights and mask; None where all samples count alike."""
+        if weight is None and mask is None:
+            return None
+        real = self._real(tensors)
+        dtype = torch.get_default_dtype() if real is None else real.dtype
         device = tensors[0].device if tensors else None
-        if weight is not None:
-            weight = torch.as_tensor(weight, device=device)
-            weight = weight.to(real.dtype) if real is not None else weight
-            self.convention.sample("sample_weight", tuple(weight.shape), layout.batch)
-            weight = weight.expand(layout.batch)
-            keep = weight.detach() != 0
-        if mask is not None:
-            mask = torch.as_tensor(mask, device=device).to(torch.bool)
-            self.convention.sample("sample_mask", tuple(mask.shape), layout.batch)
-            mask = mask.expand(layout.batch)
-            keep = mask if keep is None else keep & mask
+        given = [f(x, dtype, device) for f, x in ((_weights, weight), (_masks, mask)) if x is not None]
+        shapes = [tuple(x.shape) for x in given]
+        if self._measured is None:
+            batch = self.convention.layout([tuple(x.shape) for x in tensors]).batch
+            for name, shape in zip(("sample_weight",) * (weight is not None) + ("sample_mask",), shapes, strict=False):
+                self.convention.sample(name, shape, batch)
+            if not batch:
+                raise LossError(f"{self.name} was given no batch, so there are no samples to weigh or mask")
+            given = [x.expand(batch) for x in given]
+        elif len(given) == 2:
+            self.convention.together(*shapes)
+        return _both(given)
+
+    def _counted(self, tensors: Sequence[Tensor], layout: Layout, samples: Samples | None) -> Samples | None:
+        """The samples that count, those of an ignored class left out."""
+        real = self._real(tensors)
         for i, x in zip(self.program.inputs, tensors, strict=True):
-            if i.kind.ignore is not None and not i.axes and layout.batch:
+            if i.kind.ignore is not None and not i.axes:
                 counted = (x != i.kind.ignore).expand(layout.batch)
-                keep = counted if keep is None else keep & counted
-        if keep is not None:
-            counts = keep.to(real.dtype if real is not None else torch.get_default_dtype())
-            weight = counts if weight is None else torch.where(keep, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-        return keep, weight
+                weight = counted.to(torch.get_default_dtype() if real is None else real.dtype)
+                samples = Samples(counted, weight) if samples is None else _both([samples.weight, weight])
+        return samples
+
+    def _outside(self, flat: Sequence[Tensor], names: frozenset[str], layout: Layout) -> Tensor | None:
+        """Rows with a class outside its axis."""
+        out = None
+        weights = dict(zip(self.convention.names, flat, strict=True)).get(WEIGHT)
+        for i, y in zip(self.program.inputs, flat, strict=True):
+            if i.kind.role != "class" or i.kind.of not in layout.sizes:
+                continue
+            bad = (y < 0) | (y >= layout.sizes[i.kind.of])
+            if i.kind.ignore is not None:
+                bad = bad & (y != i.kind.ignore)
+            if weights is not None:
+                bad = bad & _present(i, self.program.inputs[self.convention.names.index(WEIGHT)].axes[0], weights > 0)
+            lead = max(bad.ndim - len(i.axes), 0)
+            bad = bad.flatten(lead).any(-1) if bad.ndim > lead else bad
+            out = bad if out is None else out | bad
+        return out
 
     def _reduced(self, rows: Rows, reduction: str) -> Tensor:
         value = rows.value.reshape(rows.batch)
@@ -254,7 +326,11 @@ class Compiled:
         value = value * rows.weight
         if reduction == "none":
             return value
-        return value.sum() / rows.weight.sum() if reduction == "mean" else value.sum()
+        if reduction == "sum":
+            return value.sum()
+        total = rows.weight.sum()
+        some = total != 0  # no samples: the mean is NaN, and nothing has a gradient
+        return torch.where(some, value.sum() / torch.where(some, total, 1.0), torch.nan)
 
     def _variant(self, names: frozenset[str], keep: bool) -> Callable[..., Tensor]:
         """The printed module for the inputs that have a batch; made once."""
@@ -269,9 +345,100 @@ class Compiled:
         return True
 
 
-def _flat(x: Tensor, place: Any, layout: Layout) -> Tensor:
-    """One input with its batch dimensions flattened into one."""
+def _tensor(i: Input, x: Any, device: torch.device | None) -> Tensor:
+    """An argument as a tensor of a dtype that fits its input."""
+    if not isinstance(x, Tensor):
+        return _from_numpy(i, x, device)
+    kind = "c" if x.is_complex() else "f" if x.is_floating_point() else "i"
+    check_dtype(i, x.dtype, kind, "long()")
+    return x
+
+
+def _from_numpy(i: Input, x: Any, device: torch.device | None) -> Tensor:
+    a = as_array(i, x)
+    check_dtype(i, a.dtype, a.dtype.kind)
+    plain = np.dtype(np.float64) if a.dtype.kind == "f" and a.dtype.itemsize > 8 else a.dtype.newbyteorder("=")
+    a = np.asarray(a, plain, order="C")
+    tensor = torch.as_tensor(a if a.flags.writeable else a.copy(), device=device)
+    return tensor if hasattr(x, "dtype") or a.dtype.kind != "f" else tensor.to(torch.get_default_dtype())  # torch's reading of Python numbers
+
+
+def _weights(weight: Any, dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    if not isinstance(weight, Tensor):
+        return torch.as_tensor(as_weights(weight, np.dtype(float)), dtype=dtype, device=device)
+    if weight.is_complex():
+        raise LossError(f"sample_weight holds {weight.dtype}, and takes numbers")
+    w = weight.to(dtype)
+    return torch.where((w >= 0) & (w < torch.inf), w, torch.nan)
+
+
+def _masks(mask: Any, dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    if not isinstance(mask, Tensor):
+        return torch.as_tensor(as_mask(mask), dtype=dtype, device=device)
+    if mask.dtype == torch.bool:
+        return mask.to(dtype)
+    return torch.where((mask == 0) | (mask == 1), mask.to(dtype), torch.nan)
+
+
+def _both(weights: Sequence[Tensor]) -> Samples:
+    """Weights that all count: what has weight 0 in one has weight 0."""
+    keep = functools.reduce(torch.logical_and, [w.detach() != 0 for w in weights])
+    weight = functools.reduce(torch.mul, weights)
+    return Samples(keep, torch.where(keep, weight, 0.0))
+
+
+def _present(i: Input, axis: str | None, counted: Tensor) -> Tensor:
+    """Where an input is looked at: at samples that count, [.., sample], along each of its sample axes."""
+    lead = counted.shape[:-1]
+    out = counted.new_ones((1,) * (len(lead) + len(i.axes)))
+    for d, a in enumerate(i.axes):
+        if a == axis:
+            out = out & counted.reshape(*lead, *(1,) * d, -1, *(1,) * (len(i.axes) - d - 1))
+    return out
+
+
+def _check_parameter(program: Program, name: str, value: Tensor) -> None:
+    """Refuse a tensor that is no number; its value is not looked at."""
+    known = {p.name: p for p in program.params}
+    if name not in known:
+        check_number(program, name, 0)  # raises the error that names it
+    if value.ndim or value.is_complex():
+        raise LossError(f"hyper-parameter {name!r} of {program.name} is a tensor of shape {tuple(value.shape)}, {value.dtype}",
+                        hint="a hyper-parameter is one number, a tensor without axes")  # fmt: skip
+
+
+def _plain(x: Any) -> Any:
+    """A tensor as an array; anything else as it is."""
+    if not isinstance(x, Tensor):
+        return x
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _exact(tensors: Sequence[Tensor]) -> AbstractContextManager[Any]:
+    """Out of ``autocast``: a loss is computed in single precision or better."""
+    kind = tensors[0].device.type if tensors else "cpu"
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+@functools.cache
+def _hessian(program: Program, wrt: tuple[str, ...], names: frozenset[str], keep: bool) -> Callable[..., list[Tensor]]:
+    """A function of the value, the gradients and the diagonals of the Hessians of every row."""
+    rows = batched(pipeline.with_diagonals(program, wrt), names)
+    text = single(_kept(rows) if keep else rows, pipeline.numeric, "rows")
+    found: Callable[..., list[Tensor]] = load(text, program.name)["rows"]
+    return found
+
+
+def _one(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _flat(x: Tensor, place: Any, layout: Layout, each: bool = False) -> Tensor:
+    """One input with its batch dimensions flattened into one; with ``each``, given one if it has none."""
     x = x if place.order is None else x.permute(place.order)
+    if each and not place.lead:
+        return x.expand(math.prod(layout.batch), *place.event)
     if not place.lead:
         return x
     if place.lead != layout.batch:
