@@ -405,7 +405,8 @@ def _confident(e: Expr) -> Expr:
         m = _peak((b,), x, TRUE)
         others, own = red("sum", (b,), call("exp", sub(x, m)), guard), call("exp", sub(one, m))
         if e.data == "sigmoid":
-            return div(ONE, add(ONE, div(own, others) if t.coefficient > 0 else div(others, own)))
+            part, rest = (others, own) if t.coefficient > 0 else (own, others)
+            return pw([(div(part, add(part, rest)), cmp("<", part, rest))], div(ONE, add(ONE, div(rest, part))))  # no quotient above 1
         gap = add(call("log", others), sub(m, one))
         return call("softplus", gap if t.coefficient > 0 else neg(gap))
     return e
