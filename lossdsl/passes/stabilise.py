@@ -121,6 +121,9 @@ class Stabiliser:
             return sub(known[0].expr, known[1].expr)
         if self.ranges.reach(e.args[0]).infinite:
             return None
+        if len(known) == 2 and all(x.gain for x in known):  # one product of the difference: two would cancel
+            whole = replace(known[0], expr=sub(known[0].expr, known[1].expr))
+            return self._weighed(e.args[0], div(*inside), whole)
         made = [self._weighed(e.args[0], of, log) for of, log in zip(inside, known, strict=True)]
         return made[0] if len(made) == 1 else sub(*made)
 
