@@ -123,10 +123,10 @@ def _imported(line: str) -> str:
 
 @dataclass(slots=True)
 class Block:
-    """A function over blocks of rows that is being printed: the index of the rows, the statements around it, its arguments."""
+    """A function over blocks of rows that is being printed: the index of the rows, its arguments, and the state around it."""
 
     index: Index
-    outer: list[str]
+    outer: tuple[list[str], dict[str, str], set[str]]
     arguments: dict[str, str] = field(default_factory=dict)
 
 
@@ -165,8 +165,8 @@ class _Printer:
         """The statements, with large arrays given up after their last use."""
         statements: list[list[str]] = []
         for line in self.lines:
-            if line.startswith((" ", "else")):
-                statements[-1].append(line)
+            if line.startswith((" ", "else")) or (statements and statements[-1][0].startswith("def ") and statements[-1][-1].startswith(" ")):
+                statements[-1].append(line)  # a function stays with its call: what it sees lives as long
             else:
                 statements.append([line])
         last: dict[str, int] = {}
@@ -241,9 +241,9 @@ class _Printer:
         if isinstance(i.axis, Range):
             return Val(self._range(i.axis), ATOM, (i,), "int")
         if self.block and i == self.block.index:
-            inner, self.lines = self.lines, self.block.outer
+            inner, (self.lines, self.named, _) = (self.lines, self.named), self.block.outer
             at = Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}"), ATOM, (i,), "int")
-            self.lines = inner
+            self.lines, self.named = inner
             return self._blocked(at)
         return Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}".replace("~b", "batch")), ATOM, (i,), "int")
 
@@ -309,12 +309,11 @@ class _Printer:
             return None
         if not set(stage.over) <= free or isinstance(stage.indices[0].axis, Range):
             return None
-        self.block = Block(stage.indices[0], self.lines)
-        known, self.lines = dict(self.named), []
+        self.block = block = Block(stage.indices[0], (self.lines, self.named, self.pairs))
+        self.lines, self.named, self.pairs = [], dict(self.named), set()
         val = self._reduction(stage)
-        inner, self.lines = self.lines, self.block.outer
-        arguments, self.block = self.block.arguments, None
-        self.named = {text: name for text, name in self.named.items() if text in known or f"{name} = {text}" not in inner}
+        inner, arguments = self.lines, block.arguments
+        (self.lines, self.named, self.pairs), self.block = block.outer, None
         self.vals = {}
         name = self.names.take("block")
         width = "*".join(self._size(i.axis) for i in sorted(free, key=self.order.__getitem__) if i != stage.indices[0])
