@@ -180,6 +180,7 @@ KINDS = [
     (Kind("class", of="k"), "class(k)"),
     (Kind("simplex", (("k", "k"),), of="k"), "simplex[k]"),
     (Kind("simplex", (("k", "k"), ("n", "n")), of="k"), "simplex(k)[k, n]"),
+    (Kind("simplex", (("n", "n"), ("k", "k")), of="k"), "simplex(k)[n, k]"),
     (Kind("binary", (("i", "i"), ("i", "j"))), "binary[i, j in i]"),
     (Kind("real", interval=Interval(Fraction(0), Fraction(1), True, False)), "real in (0, 1]"),
     (Kind("real", (("n", "n"),), interval=Interval(Fraction(1, 2))), "real[n] in (0.5, inf)"),

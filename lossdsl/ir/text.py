@@ -111,7 +111,7 @@ def kind(k: Kind) -> str:
     """A kind as it is declared: ``class(k, ignore = -100)[n]``."""
     options = [x for x in (k.of, None if k.ignore is None else f"ignore = {k.ignore}") if x]
     axes = [axis if axis == own else f"{own} in {axis}" for axis, own in k.axes]
-    if k.name == "simplex" and k.of and axes.count(k.of) == 1 and axes[-1] == k.of:
+    if k.name == "simplex" and axes == [k.of]:
         options = options[1:]
     return (
         k.name
