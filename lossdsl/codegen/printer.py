@@ -165,7 +165,8 @@ class _Printer:
         """The statements, with large arrays given up after their last use."""
         statements: list[list[str]] = []
         for line in self.lines:
-            if line.startswith((" ", "else")) or (statements and statements[-1][0].startswith("def ") and statements[-1][-1].startswith(" ")):
+            open_function = bool(statements) and statements[-1][0].startswith("def ") and statements[-1][-1].startswith(" ")
+            if line.startswith((" ", "else")) or open_function:
                 statements[-1].append(line)  # a function stays with its call: what it sees lives as long
             else:
                 statements.append([line])

@@ -47,6 +47,7 @@ from lossdsl.ir.expr import (
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, terms
+from lossdsl.passes.bounded import bounded
 
 Binders = tuple[Index, ...]
 
@@ -92,7 +93,8 @@ def legalise(program: Program, backend: str) -> Program:
             (e,) = rewrite((safe,), rows_of) if safe.op != "call" else (safe,)
         return e
 
-    roots = rewrite(rewrite(program.roots, simplify), _position)
+    roots = bounded(program.roots)
+    roots = rewrite(rewrite(roots, simplify), _position)
     roots = rewrite(roots, spell)
     return program.with_roots(rewrite(roots, rows_of))
 
@@ -350,7 +352,7 @@ def _peak_and_log(e: Expr) -> tuple[Expr, Expr] | None:
     if e.op != "add" or e.args[1].op != "call" or e.args[1].data != "log":
         return None
     inside = e.args[1].args[0]
-    return e.args if inside.op == "red" and inside.data[0] == "sum" else None
+    return (e.args[0], e.args[1]) if inside.op == "red" and inside.data[0] == "sum" else None
 
 
 def _exp(e: Expr, exponentials: dict[Expr, tuple[Expr, Expr]]) -> Expr:
