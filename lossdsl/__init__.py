@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Loss", "LossError", "NotYet", "__version__", "from_sympy", "library", "load", "parse", "read", "search"]
 
-_HOME = dict.fromkeys(("Loss", "from_sympy", "library", "load", "parse", "read", "search"), "loss") | dict.fromkeys(("LossError", "NotYet"), "errors")
+_HOME = dict.fromkeys(("Loss", "from_sympy", "library", "load", "parse", "read", "search"), "loss")
+_HOME |= dict.fromkeys(("LossError", "NotYet"), "errors")
 
 
 def __getattr__(name: str) -> Any:
