@@ -382,6 +382,10 @@ class Writer:
         if scope.outer and d >= 1:
             options += [(3, lambda: self.local(scope, d)), (2, lambda: self.local_function(scope, d)), (2, lambda: self.composed(scope, d))]
             options += [(3, lambda: self.vector(scope)), (2, lambda: self.shift(scope))]
+        if scope.outer and scope.along("n"):
+            options.append((3, lambda: self.looked_up(scope)))
+        if scope.outer and len(scope.along("n")) > 1 and "k" not in scope.own:
+            options.append((8, lambda: self.pair(scope)))
         return self.weighted(options)
 
     def weighted(self, options: Sequence[tuple[int, Callable[[], Code]]]) -> Code:
@@ -539,7 +543,16 @@ class Writer:
     def naive(self, scope: Scope, d: int) -> Code:
         """What a person writes without a thought for rounding."""
         self.tags.append("naive")
-        match self.below(9):
+        match self.below(12):
+            case 9:
+                e = self.tame(scope, d)
+                return Code(f"1 - exp({e.text})", SUM, lambda env: 1 - exp(e.run(env)))
+            case 10:
+                e = self.tame(scope, d)
+                return Code(f"cosh({e.text}) - 1", SUM, lambda env: total(math.cosh)(e.run(env)) - 1)
+            case 11:
+                e = self.tame(scope, d)
+                return Code(f"exp({e.text}) - 1", SUM, lambda env: exp(e.run(env)) - 1)
             case 0:
                 e = self.real(scope, d)
                 return Code(f"log(1 + exp({e.text}))", ATOM, lambda env: softplus(e.run(env)))
@@ -926,6 +939,30 @@ class Writer:
         bracket = "[k]" if self.chance(25) else ""
         text = f"{name}{bracket}({a.text})" if name == "norm" else f"{name}{bracket}({a.text}, {b.text})"
         return Code(text, ATOM, lambda env: fold(a.run(env), b.run(env)))
+
+    def pair(self, scope: Scope) -> Code:
+        """A number for each pair of rows, not the same the other way round."""
+        self.tags.append("pair of rows")
+        i, j = self.pick(scope.along("n")), self.pick(scope.along("n"))
+        u, v = self.inputs["u"], self.inputs["v"]
+        self.used |= dict.fromkeys(("u", "v"))
+        width = self.sizes["k"]
+        both = lambda env: [(u.look(env, (env[i], k)), v.look(env, (env[j], k))) for k in range(width)]  # noqa: E731
+        if self.chance(50):
+            return Code(f"dot(u[{i}], v[{j}])", ATOM, lambda env: sum(s * t for s, t in both(env)))
+        return Code(f"euclidean(u[{i}], v[{j}])", ATOM, lambda env: math.sqrt(sum((s - t) ** 2 for s, t in both(env))))
+
+    def looked_up(self, scope: Scope) -> Code:
+        """An entry at the class of a row; classes repeat, so that adjoints meet."""
+        self.tags.append("look-up")
+        at = self.element(self.inputs["y"], scope)
+        if self.chance(60):
+            w = self.inputs[self.pick(("w", "w", "q"))]
+            self.used[w.name] = None
+            return Code(f"{w.name}[{at.text}]", ATOM, lambda env: w.look(env, (at.run(env),)))
+        u, i = self.inputs[self.pick(("u", "v"))], self.pick(scope.along("n"))
+        self.used[u.name] = None
+        return Code(f"{u.name}[{i}, {at.text}]", ATOM, lambda env: u.look(env, (env[i], at.run(env))))
 
     def row(self, scope: Scope, rows: list[str]) -> Code:
         u, i = self.inputs[self.pick(("u", "v"))], self.pick(rows)
