@@ -41,7 +41,7 @@ def library(family: str | None = None) -> list[str]:
 
 def search(query: str) -> list[str]:
     """Names of the losses with given properties."""
-    raise NotYet("the library cannot be searched by properties yet", hint="library(family=..) lists names, and a loss' claims what is said of it")
+    raise NotYet("the library cannot be searched by properties yet", hint="library(family=..) lists names; loss.claims is what is said")
 
 
 def from_sympy(expression: Any) -> Loss:
@@ -174,11 +174,14 @@ class Loss:
 
         return backends.source(self.program, backend, pipeline.differentiated(self.program, wrt))
 
-    def module(self, learn: str | Sequence[str] = (), **params: float) -> Any:
-        """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters."""
+    def module(self, learn: str | Sequence[str] = (), reduction: str = "mean", **params: float) -> Any:
+        """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters.
+
+        It takes what a compiled loss takes: a call may give weights, a mask, hyper-parameters, another reduction.
+        """
         from lossdsl.runtime.backends import torch_backend
 
-        return torch_backend().module(self.program, (learn,) if isinstance(learn, str) else tuple(learn), dict(params))
+        return torch_backend().module(self.program, (learn,) if isinstance(learn, str) else tuple(learn), dict(params), reduction)
 
     def _one(self, wrt: str | None, what: str) -> str:
         names = pipeline.differentiated(self.program, wrt)

@@ -19,7 +19,6 @@ from lossdsl.passes.refine import refine
 from lossdsl.passes.simplify import simplify
 from lossdsl.passes.stabilise import stabilise
 
-
 # Rewriting looks at every node many times; programs above this size are printed as they were derived.
 LARGE = 1200
 
@@ -123,7 +122,8 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
     known = {x.name: x for x in program.declared}
     for name in names:
         if names.count(name) > 1:
-            raise LossError(f"{program.name} is to be differentiated twice by {name!r}", hint="name each once; hess gives second derivatives")
+            hint = "name each once; hess gives second derivatives"
+            raise LossError(f"{program.name} is to be differentiated twice by {name!r}", hint=hint)
         if name not in known:
             hint = did_you_mean(name, known) or f"it has {', '.join(known)}"
             raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=hint)

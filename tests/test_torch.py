@@ -199,3 +199,113 @@ def test_numpy_and_torch_agree_on_weights_masks_and_reductions() -> None:
             vb, gb = b.value_and_grad(*tensors, reduction=reduction, **options)
             np.testing.assert_allclose(np.asarray(vb), va, rtol=1e-12)
             np.testing.assert_allclose(np.asarray(gb), ga, rtol=1e-12, atol=1e-15)
+
+
+def samples(name: str):
+    """A loss that names its sample axis, its inputs in double precision, and weights of which one is 0."""
+    loss = lossdsl.load(name)
+    tensors = [torch.as_tensor(x) for x in loss.sample(seed=2, sizes={"n": 5, "d": 3}).values()]
+    weight = torch.tensor([1.0, 2.0, 0.0, 0.5, 1.0], dtype=torch.double)
+    return loss.compile("torch"), loss.module(), tensors, weight
+
+
+@pytest.mark.parametrize("name", ["rmse", "nt_xent", "lasso"])
+def test_weights_on_the_sample_axis_are_an_input_like_others(name: str) -> None:
+    fn, module, tensors, weight = samples(name)
+    leaves = [t.clone().requires_grad_() for t in (*tensors, weight + 0.1)]
+    assert torch.autograd.gradcheck(lambda *x: fn(*x[:-1], sample_weight=x[-1]), leaves)
+    assert torch.autograd.gradgradcheck(lambda *x: fn(*x[:-1], sample_weight=x[-1]), leaves)
+    rows = torch.func.vmap(lambda w: fn(*tensors, sample_weight=w))(torch.stack([weight, weight + 1]))
+    torch.testing.assert_close(rows, torch.stack([fn(*tensors, sample_weight=w) for w in (weight, weight + 1)]))
+    torch.testing.assert_close(module(*tensors, sample_weight=weight), rows[0])
+
+
+@pytest.mark.parametrize("name", ["rmse", "nt_xent", "lasso"])
+def test_weights_and_masks_on_the_sample_axis_compile_as_one_graph(name: str) -> None:
+    fn, _, tensors, weight = samples(name)
+    for option, x in (("sample_weight", weight), ("sample_mask", weight > 0)):
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda *args, option=option: fn(*args[:-1], **{option: args[-1]}), fullgraph=True, backend="aot_eager")
+        leaf = tensors[0].clone().requires_grad_()
+        (got,) = torch.autograd.grad(compiled(leaf, *tensors[1:], x), leaf)
+        (want,) = torch.autograd.grad(fn(leaf, *tensors[1:], **{option: x}), leaf)
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("name", ["huber", "rmse"])
+@pytest.mark.parametrize("options", [{"sample_weight": [1.0, -1.0, 1.0]}, {"sample_weight": [1.0, torch.nan, 1.0]}, {"sample_weight": [1.0, torch.inf, 1.0]},
+                                     {"sample_mask": [1, 0, 2]}, {"sample_mask": [0.5, 1.0, 1.0]}])  # fmt: skip
+def test_tensors_that_are_no_weights_give_nan_and_are_named_by_a_check(name: str, options: dict) -> None:
+    fn, x = lossdsl.load(name).compile("torch"), torch.tensor([1.0, 2.0, 3.0])
+    tensors = {k: torch.tensor(v) for k, v in options.items()}
+    assert torch.isnan(fn(x, x + 1, **tensors))
+    assert torch.isnan(fn.value_and_grad(x, x + 1, **tensors)[1]).any()
+    for call in (lambda: fn(x, x + 1, **tensors, check=True), lambda: fn(x, x + 1, **options)):
+        with pytest.raises(lossdsl.LossError, match="sample_"):
+            call()
+
+
+def test_nothing_that_counts_has_no_gradient() -> None:
+    fn, x = lossdsl.load("huber").compile("torch"), torch.tensor([1.0, torch.nan, 3.0])
+    for options in ({"sample_mask": torch.zeros(3, dtype=torch.bool)}, {"sample_weight": torch.zeros(3)}):
+        value, slope = fn.value_and_grad(x, torch.zeros(3), **options)
+        assert torch.isnan(value) and (slope == 0).all()
+
+
+@pytest.mark.parametrize("name", ["lasso", "nt_xent"])
+def test_autocast_leaves_a_loss_alone(name: str) -> None:
+    fn, _, tensors, _ = samples(name)
+    tensors = [t.float() for t in tensors]
+    tensors[0].requires_grad_()
+    want = fn(*tensors)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = fn(*tensors)
+        (slope,) = torch.autograd.grad(got, tensors[0])
+    assert torch.equal(got, want)
+    assert torch.equal(slope, torch.autograd.grad(want, tensors[0])[0])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_derivatives_where_autograd_is_off(mode) -> None:
+    fn = lossdsl.load("huber").compile("torch")
+    x = torch.tensor([1.0, 5.0])
+    with mode():
+        for f in (x, x + 0):
+            torch.testing.assert_close(fn.value_and_grad(f, torch.zeros(2))[1], torch.tensor([0.5, 0.5]))
+            torch.testing.assert_close(fn.value_grad_hess(f, torch.zeros(2))[2], torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("message, call", [
+    ("holds torch.complex64", lambda fn: fn(torch.zeros(2, dtype=torch.complex64), torch.zeros(2))),
+    ("tensor of shape", lambda fn: fn(torch.zeros(2), torch.zeros(2), delta=torch.ones(2))),
+    ("did you mean delta", lambda fn: lossdsl.load("huber").compile("torch", detla=torch.tensor(1.0))),
+    ("no numbers", lambda fn: fn(None, torch.zeros(2))),
+    ("cannot be read", lambda fn: fn([[1.0], [1.0, 2.0]], torch.zeros(2))),
+    ("masked array", lambda fn: fn(np.ma.masked_array([1.0, 2.0]), torch.zeros(2))),
+    ("takes integers, not torch.float32\n.*y.long", lambda fn: lossdsl.load("focal").compile("torch")(torch.zeros(2, 3), torch.zeros(2))),
+])  # fmt: skip
+def test_arguments_that_do_not_fit_are_named(message: str, call) -> None:
+    with pytest.raises(lossdsl.LossError, match=message):
+        call(lossdsl.load("huber").compile("torch"))
+
+
+def test_arrays_of_any_layout_and_type() -> None:
+    fn, y = lossdsl.load("huber").compile("torch"), np.zeros(3)
+    x = np.array([1.0, 2.0, 3.0])
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for other in (x[::-1][::-1], x.astype(">f8"), x.astype(np.longdouble), frozen, np.repeat(x, 2)[::2]):
+        assert fn(other, y) == fn(x, y) and fn(other, y).dtype == torch.double
+    torch.set_default_dtype(torch.double)
+    try:
+        assert fn(torch.zeros(3, dtype=torch.float32), 1.0).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_module_has_its_own_reduction() -> None:
+    f, y = torch.tensor([1.0, 5.0]), torch.zeros(2)
+    module = lossdsl.load("huber").module(reduction="sum", learn="delta")
+    assert module(f, y) == 5 and module(f, y, reduction="mean") == 2.5
+    with pytest.raises(lossdsl.LossError, match="reduction"):
+        lossdsl.load("huber").module(reduction="total")

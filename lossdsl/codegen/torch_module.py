@@ -20,6 +20,15 @@ from lossdsl.schedule import schedule
 SEED = "~seed"
 Prepare = Callable[[Program], Program]
 
+_EXACT = '''
+def exact(run, *args):
+    """Run a function out of autocast: a loss is computed in the type of its arguments, or better."""
+    kind = args[0].device.type if args else "cpu"
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return run(*args)
+    with torch.autocast(kind, enabled=False):
+        return run(*args)
+'''
 _CLASSES = '''
 REAL = {real}  # positions of the arguments that have a gradient
 FEW = {few}  # those that are differentiated by default
@@ -45,7 +54,7 @@ class Value0(torch.autograd.Function):
 
     @staticmethod
     def forward({args}):
-        return value({args})
+        return exact(value, {args})
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -55,8 +64,8 @@ class Value0(torch.autograd.Function):
     def backward(ctx, seed):
         args = ctx.saved_tensors
         if any(ctx.needs_input_grad[k] for k in REAL if k not in FEW):
-            return placed(pull_all(*args, seed), REAL, len(args))
-        return placed(pull(*args, seed), FEW, len(args))
+            return placed(exact(pull_all, *args, seed), REAL, len(args))
+        return placed(exact(pull, *args, seed), FEW, len(args))
 
 
 class Pull(torch.autograd.Function):
@@ -66,7 +75,7 @@ class Pull(torch.autograd.Function):
 
     @staticmethod
     def forward({args}, seed):
-        return pull({args}, seed)
+        return exact(pull, {args}, seed)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -76,13 +85,13 @@ class Pull(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *seeds):
         args = ctx.saved_tensors
-        return placed(pull_pull(*args, *seeds), (*REAL, len(args) - 1), len(args))
+        return placed(exact(pull_pull, *args, *seeds), (*REAL, len(args) - 1), len(args))
 
     @staticmethod
     def jvp(ctx, *tangents):
         args = ctx.saved_tensors
         seed = torch.zeros_like(args[-1]) if tangents[-1] is None else tangents[-1]
-        return pull_push(*args, *filled(tangents, args), seed)
+        return exact(pull_push, *args, *filled(tangents, args), seed)
 
 
 class PullAll(Pull):
@@ -90,18 +99,18 @@ class PullAll(Pull):
 
     @staticmethod
     def forward({args}, seed):
-        return pull_all({args}, seed)
+        return exact(pull_all, {args}, seed)
 
     @staticmethod
     def backward(ctx, *seeds):
         args = ctx.saved_tensors
-        return placed(pull_all_pull(*args, *seeds), (*REAL, len(args) - 1), len(args))
+        return placed(exact(pull_all_pull, *args, *seeds), (*REAL, len(args) - 1), len(args))
 
     @staticmethod
     def jvp(ctx, *tangents):
         args = ctx.saved_tensors
         seed = torch.zeros_like(args[-1]) if tangents[-1] is None else tangents[-1]
-        return pull_all_push(*args, *filled(tangents, args), seed)
+        return exact(pull_all_push, *args, *filled(tangents, args), seed)
 
 
 class Value(torch.autograd.Function):
@@ -111,7 +120,7 @@ class Value(torch.autograd.Function):
 
     @staticmethod
     def forward({args}):
-        return value({args})
+        return exact(value, {args})
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -128,7 +137,7 @@ class Value(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, *tangents):
         args = ctx.saved_tensors
-        return push(*args, *filled(tangents, args))
+        return exact(push, *args, *filled(tangents, args))
 
 
 def apply(*args):
@@ -198,6 +207,7 @@ class Tower:
         order = [i.name for i in self.base.inputs]
         texts = [self.function(name) for name in FIRST]
         texts += [_LATER.replace("{name}", name) if lazy else self.function(name) for name in SECOND]
+        texts.append(_EXACT)
         args = ", ".join(f"x{k}" for k in range(len(order)))  # torch.compile counts the arguments of a forward
         few, real = (repr(tuple(order.index(n) for n in names)) for names in (self.wrt, self.real))
         texts.append(_CLASSES.replace("{real}", real).replace("{few}", few).replace("{args}", args))
@@ -207,7 +217,7 @@ class Tower:
 def single(program: Program, finish: Prepare, name: str) -> str:
     """The source of a function of a program's outputs; hyper-parameters come as tensors, after the inputs."""
     legal = legalise(finish(_all_inputs(program)), "torch")
-    return standalone(print_function(legal, schedule(legal), TORCH, name))
+    return standalone(print_function(legal, schedule(legal), TORCH, name) + _EXACT)
 
 
 def standalone(source: str) -> str:

@@ -35,7 +35,8 @@ def weighted(program: Program) -> Program:
     """The program with the further input ``sample_weight`` over its sample axis.
 
     A sum adds up ``w*x`` and a length is the sum of the weights; a logsumexp takes ``x + log(w)``, a norm ``sqrt(w)*x``; the
-    others look where the weight is not 0. What has weight 0 is left out, not multiplied. A weight of 2 is the sample twice.
+    others look where the weight is not 0. What has weight 0 is left out, not multiplied. A weight of 2 is the sample twice, where
+    the equation does not tell samples apart by index: to ``j != i`` a sample is still one.
     """
     axis = program.batch
     if axis is None:

@@ -14,6 +14,11 @@ from lossdsl.ir.program import Input
 Array = NDArray[Any]
 
 
+def ready(x: Any) -> bool:
+    """Whether an argument is an array of plain values already."""
+    return type(x) is np.ndarray and x.dtype.kind != "O"
+
+
 def as_array(i: Input, x: Any) -> Array:
     """Anything array-like as an array of numbers."""
     a = _read(f"input {i.name!r}", x)

@@ -17,7 +17,19 @@ from lossdsl.errors import LossError
 from lossdsl.ir.expr import assign
 from lossdsl.ir.program import Input, Program
 from lossdsl.passes.measure import WEIGHT, weighted
-from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, computing_dtype, domain_text, measure, outside, present, wanted_dtype
+from lossdsl.runtime.arrays import (
+    as_array,
+    as_mask,
+    as_weights,
+    check_dtype,
+    computing_dtype,
+    domain_text,
+    measure,
+    outside,
+    present,
+    ready,
+    wanted_dtype,
+)  # fmt: skip
 from lossdsl.runtime.compiled import CompiledLoss
 from lossdsl.runtime.convention import Convention, Layout, Number, Place, number
 from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks, standalone
@@ -158,7 +170,7 @@ class Compiled(CompiledLoss):
         """For a call of arrays as kernels take them, without options, whose shapes were seen before: what runs it at once."""
         if len(inputs) != len(self._positions):
             return None, []
-        arrays = [x if type(x) is np.ndarray and x.dtype.kind != "O" else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        arrays = [x if ready(x) else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         key = what, reduction, *[(x.shape, x.dtype, type(y) in (int, float)) for x, y in zip(arrays, inputs, strict=True)]
         try:
             return self._quicks[key], arrays
@@ -217,7 +229,7 @@ class Compiled(CompiledLoss):
         if named or len(inputs) != len(self._positions):
             inputs, changed = self.convention.bind(inputs, named)
         params = self.convention.parameters(changed) if changed or not self._bound.complete else self.convention.defaults
-        given = [x if type(x) is np.ndarray and x.dtype.kind != "O" else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
+        given = [x if ready(x) else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         weak = tuple(type(x) in (int, float) for x in inputs)
         key = (weak, *[(x.shape, x.dtype) for x in given])
         plan = self._plans.get(key)

@@ -83,7 +83,8 @@ class Compiled(CompiledLoss):
 class _Call:
     """One call: the rows that count and their weights."""
 
-    def __init__(self, compiled: Compiled, given: Sequence[Any], changed: Mapping[str, Any], reduction: str, weight: Any, mask: Any) -> None:
+    def __init__(self, compiled: Compiled, given: Sequence[Any], changed: Mapping[str, Any], reduction: str, weight: Any,
+                 mask: Any) -> None:
         convention, self.program = compiled.convention, compiled.program
         self.reduction = convention.reduction(reduction)
         self.params = convention.parameters(changed)

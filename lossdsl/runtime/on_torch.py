@@ -10,7 +10,6 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,7 +134,7 @@ class Compiled(CompiledLoss):
         if self._measured is None or samples is None:
             return self._reduced(self._rows(tensors, given, samples), reduction)
         value = self._measured._reduced(self._measured._rows([*tensors, samples.weight], given, None), reduction)
-        return value * torch.where(samples.weight.isnan().any(), torch.nan, 1.0).to(value.dtype)
+        return _poison(samples) * value
 
     def value_and_grad(self, /, *args: Any, **named: Any) -> tuple[Tensor, Any]:
         """The value, and the gradient of the reduced value: one tensor for one name in ``wrt``, else a tuple in its order.
@@ -145,7 +144,8 @@ class Compiled(CompiledLoss):
         self.differentiable()
         options = {k: named.pop(k) for k in OPTIONS if k in named}
         inputs, given = self.convention.bind(args, named)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = [x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs]
             leaves = [self._leaf(inputs, given, name) for name in self.wrt]
             value = self(*inputs, **given, **options)
             gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True, materialize_grads=True)
@@ -163,10 +163,10 @@ class Compiled(CompiledLoss):
             samples = self._samples(tensors, sample_weight, sample_mask)
             if self._measured is None or samples is None:
                 return self._second(tensors, given, samples)
-            parts = self._measured._second([*tensors, samples.weight], given, None)
-            poison = torch.where(samples.weight.isnan().any(), torch.nan, 1.0)
-            value, slopes, diagonals = (tuple(x * poison.to(x.dtype) for x in p) if isinstance(p, tuple) else p * poison.to(p.dtype) for p in parts)
-        return value, slopes, diagonals
+            value, *parts = self._measured._second([*tensors, samples.weight], given, None)
+            poison = _poison(samples)
+            slopes, diagonals = (tuple(poison * x for x in p) if isinstance(p, tuple) else poison * p for p in parts)
+            return poison * value, slopes, diagonals
 
     # -- arguments ------------------------------------------------------------------------------------------------------
 
@@ -230,8 +230,7 @@ class Compiled(CompiledLoss):
         params = self._parameters(given, self._real(tensors))
         extra = [samples.keep.reshape(-1)] if samples is not None and layout.batch else []
         apply = self._variant(names, bool(extra))
-        with _exact(tensors):
-            value = apply(*flat, *extra, *params)
+        value = apply(*flat, *extra, *params)
         outside = self._outside(flat, names, layout)
         if outside is not None:
             value = value * torch.where(outside if not extra else outside & extra[0], torch.nan, 1.0).to(value.dtype)
@@ -241,11 +240,12 @@ class Compiled(CompiledLoss):
         layout = self.convention.layout([tuple(x.shape) for x in tensors])
         samples = self._counted(tensors, layout, samples)
         inputs = list(zip(self.program.inputs, tensors, layout.places, strict=True))
-        flat = [_flat(x, p, layout, layout.batch and i.name in self.wrt) for i, x, p in inputs]
-        names = frozenset(i.name for i, _, p in inputs if p.lead or (layout.batch and i.name in self.wrt))
+        apart = self.wrt if layout.batch else ()  # a derivative for each sample, also by what all samples share
+        flat = [_flat(x, p, layout, each=i.name in apart) for i, x, p in inputs]
+        names = frozenset(i.name for i, _, p in inputs if p.lead or i.name in apart)
         extra = [samples.keep.reshape(-1)] if samples is not None and layout.batch else []
-        with _exact(tensors):
-            value, *parts = _hessian(self.program, self.wrt, names, bool(extra))(*flat, *extra, *self._parameters(given, self._real(tensors)))
+        params = self._parameters(given, self._real(tensors))
+        value, *parts = _hessian(self.program, self.wrt, names, bool(extra))(*flat, *extra, *params)
         outside = self._outside(flat, names, layout)
         rows = [value, *parts]
         for k, x in enumerate(rows):
@@ -307,7 +307,7 @@ class Compiled(CompiledLoss):
         out = None
         weights = dict(zip(self.convention.names, flat, strict=True)).get(WEIGHT)
         for i, y in zip(self.program.inputs, flat, strict=True):
-            if i.kind.role != "class" or i.kind.of not in layout.sizes:
+            if i.kind.role != "class" or i.kind.of is None or i.kind.of not in layout.sizes:
                 continue
             bad = (y < 0) | (y >= layout.sizes[i.kind.of])
             if i.kind.ignore is not None:
@@ -360,7 +360,8 @@ def _from_numpy(i: Input, x: Any, device: torch.device | None) -> Tensor:
     plain = np.dtype(np.float64) if a.dtype.kind == "f" and a.dtype.itemsize > 8 else a.dtype.newbyteorder("=")
     a = np.asarray(a, plain, order="C")
     tensor = torch.as_tensor(a if a.flags.writeable else a.copy(), device=device)
-    return tensor if hasattr(x, "dtype") or a.dtype.kind != "f" else tensor.to(torch.get_default_dtype())  # torch's reading of Python numbers
+    python = isinstance(x, (float, list, tuple)) and a.dtype.kind == "f"  # numbers of Python have torch's own type
+    return tensor.to(torch.get_default_dtype()) if python else tensor
 
 
 def _weights(weight: Any, dtype: torch.dtype, device: torch.device | None) -> Tensor:
@@ -385,6 +386,11 @@ def _both(weights: Sequence[Tensor]) -> Samples:
     keep = functools.reduce(torch.logical_and, [w.detach() != 0 for w in weights])
     weight = functools.reduce(torch.mul, weights)
     return Samples(keep, torch.where(keep, weight, 0.0))
+
+
+def _poison(samples: Samples) -> Tensor:
+    """NaN if some weight is none, else 1."""
+    return torch.where(samples.weight.isnan().any(), torch.nan, 1.0).to(samples.weight.dtype)
 
 
 def _present(i: Input, axis: str | None, counted: Tensor) -> Tensor:
@@ -415,19 +421,13 @@ def _plain(x: Any) -> Any:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def _exact(tensors: Sequence[Tensor]) -> AbstractContextManager[Any]:
-    """Out of ``autocast``: a loss is computed in single precision or better."""
-    kind = tensors[0].device.type if tensors else "cpu"
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-
-
 @functools.cache
 def _hessian(program: Program, wrt: tuple[str, ...], names: frozenset[str], keep: bool) -> Callable[..., list[Tensor]]:
     """A function of the value, the gradients and the diagonals of the Hessians of every row."""
     rows = batched(pipeline.with_diagonals(program, wrt), names)
     text = single(_kept(rows) if keep else rows, pipeline.numeric, "rows")
-    found: Callable[..., list[Tensor]] = load(text, program.name)["rows"]
-    return found
+    printed = load(text, program.name)
+    return functools.partial(printed["exact"], printed["rows"])
 
 
 def _one(parts: Sequence[Any]) -> Any:
@@ -449,7 +449,7 @@ def _flat(x: Tensor, place: Any, layout: Layout, each: bool = False) -> Tensor:
 class LossModule(torch.nn.Module):
     """A loss as a module: ``crit(*inputs)``. Hyper-parameters are buffers, those in ``learn`` parameters."""
 
-    def __init__(self, program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str = "mean") -> None:
+    def __init__(self, program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str) -> None:
         super().__init__()
         convention = Convention(program, None, params)
         values = convention.parameters({})
@@ -474,5 +474,5 @@ class LossModule(torch.nn.Module):
         return str(self.compiled.program.name)
 
 
-def module(program: Program, learn: Sequence[str], params: Mapping[str, Any]) -> LossModule:
-    return LossModule(program, learn, params)
+def module(program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str) -> LossModule:
+    return LossModule(program, learn, params, reduction)
