@@ -47,7 +47,7 @@ TWO_ARGUMENTS = ("max", "min", "mul0", "xlogy", "logaddexp", "hypot", "logdiv")
 
 
 class Undefined(Exception):
-    """A division by zero: its sign is the sign of a zero, which exact numbers do not have."""
+    """A division by zero, whose sign is the sign of a zero, which exact numbers do not have; or a number of too many digits."""
 
 
 def program(e: Expr, kinds: Mapping[str, str] = KINDS) -> Program:
@@ -140,15 +140,16 @@ def condition(rng: Random, size: int) -> Expr:
 
 def value(e: Expr, env: Mapping[str, Any], digits: int = DIGITS) -> Any:
     """The value at a precision, or None where it is undefined or too large to compute."""
-    kept = evaluators._OPERATORS["div"], evaluators._OPERATORS["pow"]
+    kept = dict(evaluators._OPERATORS), evaluators.function
     evaluators._OPERATORS |= {"div": _divide, "pow": _power}
+    evaluators.function = _function
     try:
         with mp.workdps(digits):
             return evaluators.exact(e, env)
     except (Undefined, OverflowError, ValueError, ZeroDivisionError, MemoryError):
         return None
     finally:
-        evaluators._OPERATORS["div"], evaluators._OPERATORS["pow"] = kept
+        evaluators._OPERATORS, evaluators.function = kept
 
 
 def _divide(a: Any, b: Any) -> Any:
@@ -157,10 +158,27 @@ def _divide(a: Any, b: Any) -> Any:
     return operator.truediv(a, b)
 
 
+_plain_power, _plain_function = evaluators._power, evaluators.function
+
+
 def _power(a: Any, b: Any) -> Any:
-    if a == 0 and b < 0:
+    if (a == 0 and b < 0) or _huge(b) or (_huge(a) and abs(b) > 8):
         raise Undefined
-    return evaluators._power(a, b)
+    return _plain_power(a, b)
+
+
+_STEEP = ("exp", "expm1", "sinh", "cosh", "tanh", "sigmoid", "softplus", "logsigmoid", "log_cosh", "logaddexp", "bce_with_logits")
+
+
+def _function(name: str, args: list[Any], **options: Any) -> Any:
+    if name in _STEEP and any(map(_huge, args)):
+        raise Undefined
+    return _plain_function(name, args, **options)
+
+
+def _huge(x: Any) -> bool:
+    """Whether an exponential of the number would have more digits than are good for a test."""
+    return bool(mp.isfinite(x) and abs(x) > 10_000)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -19,8 +19,7 @@ from lossdsl.ir.expr import ONE, Expr, add, call, mul, num, postorder, ref, sub
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.ir.rows import fill
-from lossdsl.passes import rules
-from lossdsl.passes import stabilise as module
+from lossdsl.passes import rules, settle
 from lossdsl.passes.algebra import Names
 from lossdsl.passes.refine import refine
 from lossdsl.passes.simplify import simplify
@@ -366,11 +365,22 @@ def test_deep_and_wide_expressions_come_back() -> None:
     assert all(e.data != "exp" for e in postorder(stabilise(expressions.program(deep)).roots) if e.op == "call")
 
 
-def test_passes_end_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No text above needs more than half of the passes that are allowed."""
-    monkeypatch.setattr(module, "PASSES", module.PASSES // 2)
+def test_rewriting_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text above needs more than a quarter of the work that is allowed."""
+    monkeypatch.setattr(settle, "WORK", settle.WORK // 4)
     for text in [*FORMS, *FINE, *(text for text, _ in NAIVE.values())]:
         p = program(text)
         for run in PASSES.values():
             after = run(p)
             assert run(after) == after, text
+
+
+def test_rules_that_never_end_are_stopped() -> None:
+    x = ref("x")
+    (grown,) = settle.settled([call("exp", x)], lambda e: add(e, ONE) if e.op == "call" else None)
+    assert grown is add(call("exp", x), ONE)
+    (turned,) = settle.settled([sub(x, ONE)], lambda e: sub(e.args[1], e.args[0]) if e.op == "sub" else None)
+    assert turned in (sub(x, ONE), sub(ONE, x))
+    counted = itertools.count(2)
+    (last,) = settle.settled([call("exp", x)], lambda e: call("exp", mul(num(next(counted)), x)) if e.op == "call" else None)
+    assert last.op == "call"

@@ -431,6 +431,20 @@ def _between_points(i: Interval, points: dict[Bound, Bound], falls: bool) -> Int
     return Interval(_exact(low), _exact(high), low_open, high_open)
 
 
+def _exp(a: Reach) -> Reach:
+    """Between powers of 2 and 3 where the argument is of ordinary size."""
+    i = a.interval
+    out = _between_points(i, POINTS["exp"], False)
+    if i.low >= -_ORDINARY:
+        out = meet(out, Interval(Fraction(2 if i.low > 0 else 3) ** floor(min(i.low, _ORDINARY)), inf, False, False))
+    if i.high <= _ORDINARY:
+        out = meet(out, Interval(-inf, Fraction(3 if i.high > 0 else 2) ** ceil(max(i.high, -_ORDINARY)), False, False))
+    return Reach(out, a.nan, 0 not in out)
+
+
+_ORDINARY = 32
+
+
 def _exact(x: Bound) -> Bound:
     return x if abs(x) == inf else Fraction(x)
 
@@ -544,7 +558,7 @@ def _identity(a: Reach) -> Reach:
 
 _SPECIAL: dict[str, Callable[..., Reach]] = {
     "abs": _abs, "sign": _sign, "max": _max, "min": _min, "clip": _clip, "relu": lambda a: _max(a, _point(_ZERO)), "floor": _floor,
-    "ceil": _ceil, "mod": _mod, "cosh": _cosh, "log_cosh": _log_cosh, "mul0": _mul0, "xlogy": _xlogy, "logdiv": _logdiv,
+    "ceil": _ceil, "mod": _mod, "cosh": _cosh, "log_cosh": _log_cosh, "exp": _exp, "mul0": _mul0, "xlogy": _xlogy, "logdiv": _logdiv,
     "xlogdiv": _xlogdiv, "logaddexp": _logaddexp, "logsubexp": _logsubexp, "bce_with_logits": _bce, "stop": _identity,
     "pow": _power,
 }  # fmt: skip

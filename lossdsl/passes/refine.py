@@ -38,12 +38,13 @@ from lossdsl.kinds import UNIT, Interval
 from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, scale, terms
 from lossdsl.passes.magnitude import explodes, meet_safely
 from lossdsl.passes.rules import FINE, STABLE
-from lossdsl.passes.stabilise import Stabiliser, settled
+from lossdsl.passes.settle import settled
+from lossdsl.passes.stabilise import Stabiliser
 
 
 def refine(program: Program) -> Program:
     """The program as code computes it best; not for reading."""
-    return program.with_roots(settled(program.roots, Refiner(program).visit))
+    return program.with_roots(settled(program.roots, Refiner(program).step))
 
 
 class Refiner(Stabiliser):

@@ -11,8 +11,9 @@ other parts are known and looked up, so nothing is ever tried twice.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 
@@ -104,6 +105,7 @@ class Rule:
     conditions: tuple[tuple[str, str], ...]
     lead: Term | Factor
     others: tuple[Term | Factor, ...] = ()
+    heads: Mapping[tuple[str, object], int] = field(default_factory=dict)  # the functions of the left side, and how often
 
 
 _PARTS = re.compile(r"(.*?)(?: if (\w+\(\w\)(?:, \w+\(\w\))*))?")  # a right side may hold an "if" of its own
@@ -126,7 +128,8 @@ def _rule(text: str) -> Rule:
         parts = product(left).factors
     every = _letters(left)
     lead = next(p for p in parts if _letters(_inside(p)) == every and _inside(p).op != "ref")
-    return Rule(text, left, right, conditions, lead, tuple(p for p in parts if p is not lead))
+    heads = Counter(_head(f.base) for p in parts for f in product(_inside(p)).factors if f.base.op == "call")
+    return Rule(text, left, right, conditions, lead, tuple(p for p in parts if p is not lead), heads)
 
 
 _LETTERS = {x: ref(x) for x in "abc"}
@@ -182,11 +185,14 @@ class Rules:
 
     def _sum(self, e: Expr) -> Expr | None:
         parts = terms(e)
+        products = [product(t.rest) for t in parts]
+        heads = Counter(_head(f.base) for p in products for f in p.factors)
         places: dict[int, int] | None = None
-        for i, part in enumerate(parts):
-            p = product(part.rest)
+        for i, p in enumerate(products):
             for k, factor in enumerate(p.factors):
                 for rule in self.sums.get((*_head(factor.base), factor.power), ()):
+                    if any(heads[h] < n for h, n in rule.heads.items()):
+                        continue
                     places = places or self._places(parts)
                     out = self._sum_by(rule, parts, places, i, p, k)
                     if out is not None:

@@ -39,6 +39,7 @@ from lossdsl.ir.expr import (
     pw,
     red,
     replace_indices,
+    rewrite,
     size,
     sub,
 )
@@ -47,12 +48,14 @@ from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, product, scale, terms
 from lossdsl.passes.magnitude import Spread, meet_safely
 from lossdsl.passes.rules import KINKED, NEAT, Rules
-from lossdsl.passes.stabilise import STEPS, settled
+from lossdsl.passes.settle import settled
+from lossdsl.passes.stabilise import STEPS
 
 
 def simplify(program: Program, *, pieces: bool = False) -> Program:
     """The program in its closed form; with ``pieces``, no ``piecewise`` becomes a function with kinks."""
-    return program.with_roots(settled(program.roots, Simplifier(program, pieces).visit))
+    roots = settled(program.roots, Simplifier(program, pieces).step)
+    return program.with_roots(rewrite(roots, _mean))
 
 
 class Simplifier:
@@ -71,11 +74,15 @@ class Simplifier:
             "call": self.call, "cmp": self.compare, "not": self.invert, "pw": self.piecewise, "red": self.reduction,
         }  # fmt: skip
 
+    def step(self, e: Expr) -> Expr | None:
+        """A node whose parts are simplified after one rule, None if none fits."""
+        step = self.steps.get(e.op)
+        return step(e) if step else None
+
     def visit(self, e: Expr) -> Expr:
-        """A node whose parts are simplified, rewritten itself until no rule fits."""
+        """A new node, rewritten until no rule fits it."""
         for _ in range(STEPS):
-            step = self.steps.get(e.op)
-            after = step(e) if step else None
+            after = self.step(e)
             if after is None or after is e:
                 break
             e = after
@@ -123,12 +130,12 @@ class Simplifier:
             return found
         p = self._turned(product(e))
         powers = self._collected(p)
-        if len(powers) == len(p.factors) and not _untidy(e) and _in_order(p.factors) and not any(self._averages(p)):
+        if len(powers) == len(p.factors) and not _untidy(e) and _in_order(p.factors):
             return None
         coefficient = p.coefficient
         for q in powers:
             coefficient *= q.sign
-        return build_product(self._mean(Product(coefficient, tuple(sorted(self._built(powers), key=_rank)))))
+        return build_product(Product(coefficient, tuple(sorted(self._built(powers), key=_rank))))
 
     def _turned(self, p: Product) -> Product:
         """``x/(a/b)`` as ``x*b/a`` where b is neither 0 nor infinite."""
@@ -187,18 +194,6 @@ class Simplifier:
                 yield Factor(_root(q.base, num(-q.exponent.data)), -1)
             else:
                 yield Factor(_root(q.base, q.exponent), 1)
-
-    def _averages(self, p: Product) -> Iterator[tuple[Factor, Expr]]:
-        """Lengths below a sum over all of their axis, and the sum."""
-        for f in p.factors:
-            if f.power == -1 and f.base.op == "size":
-                sums = (g.base for g in p.factors if g.power > 0 and g.base.op == "red" and g.base.data[0] == "sum")
-                yield from ((f, a) for a in sums if a.args[1] is TRUE and [b.axis for b in a.data[1]] == [f.base.data])
-
-    def _mean(self, p: Product) -> Product:
-        """A sum over all of an axis above its length, written as a mean."""
-        lengths = {f: red("sum", a.data[1], ONE) for f, a in self._averages(p)}
-        return replace(p, factors=tuple(Factor(lengths[f], -1) if f in lengths else f for f in p.factors))
 
     def power(self, e: Expr) -> Expr | None:
         found = self.rules(e)
@@ -419,6 +414,23 @@ class Simplifier:
     def _moves(self, factor: Expr, guard: Expr) -> bool:
         """Whether a factor may leave a sum: it is finite, and no NaN where the sum may be empty."""
         return self.solid(factor) if guard is not TRUE else self.ranges.finite(factor)
+
+
+def _mean(e: Expr) -> Expr:
+    """A sum over all of an axis above the length of the axis, written as a mean."""
+    if e.op != "div":
+        return e
+    p = product(e)
+    sums = {a.data[1][0].axis: a for a in (f.base for f in p.factors if f.power == 1) if _whole_sum(a)}
+    lengths = {f: sums[f.base.data] for f in p.factors if f.power == -1 and f.base.op == "size" and f.base.data in sums}
+    if not lengths:
+        return e
+    counts = {f: Factor(red("sum", a.data[1], ONE), -1) for f, a in lengths.items()}
+    return build_product(replace(p, factors=tuple(counts.get(f, f) for f in p.factors)))
+
+
+def _whole_sum(e: Expr) -> bool:
+    return e.op == "red" and e.data[0] == "sum" and e.args[1] is TRUE and len(e.data[1]) == 1
 
 
 def _scaled(outer: Expr, inner: Expr) -> Expr:

@@ -1,44 +1,33 @@
 """Numerically stable forms, found by rewriting: logarithms of what exponentials make, ratios of exponentials, norms.
 
-The program stays as a person would write it, and derivatives are taken from it. Rewriting goes from the leaves to the roots,
-until nothing changes.
+The program stays as a person would write it, and derivatives are taken from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.expr import ONE, TWO, ZERO, Expr, call, cmp, conjuncts, div, mul, neg, num, open_red, red, rewrite, sub
+from lossdsl.ir.expr import ONE, TWO, ZERO, Expr, call, cmp, conjuncts, div, mul, neg, num, open_red, red, sub
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, power, product, scale, terms, times
 from lossdsl.passes.logarithms import Log, Logs, log_of_number
 from lossdsl.passes.magnitude import meet_safely
 from lossdsl.passes.rules import STABLE, Rules
+from lossdsl.passes.settle import settled
 
 HALF = Fraction(1, 2)
-PASSES = 12  # a bound that no program has come near
-STEPS = 24  # rules at one node in one pass
+STEPS = 24  # rules at one node on the way
 
 
 def stabilise(program: Program) -> Program:
     """The program in a form that neither overflows nor cancels where its equation need not, still as a person would write it."""
     run = Stabiliser(program)
-    roots = settled(program.roots, run.visit)
+    roots = settled(program.roots, run.step)
     run.weights = True
-    return program.with_roots(settled(roots, run.visit))
-
-
-def settled(roots: tuple[Expr, ...], visit: Callable[[Expr], Expr]) -> tuple[Expr, ...]:
-    """Expressions rewritten until nothing changes."""
-    for _ in range(PASSES):
-        after = rewrite(roots, visit)
-        if after == roots:
-            break
-        roots = after
-    return roots
+    return program.with_roots(settled(roots, run.step))
 
 
 class Stabiliser:
@@ -54,7 +43,7 @@ class Stabiliser:
         self.weights = False  # whether x*log(y) is taken apart: rules for sums of those come first
 
     def visit(self, e: Expr) -> Expr:
-        """A node whose parts are rewritten, rewritten itself until no rule fits."""
+        """A new node, rewritten until no rule fits it."""
         for _ in range(STEPS):
             after = self.step(e)
             if after is None or after is e:

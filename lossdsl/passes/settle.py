@@ -1,0 +1,71 @@
+"""Rewrites expressions, from the leaves to the roots, until no rule fits anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lossdsl.ir.expr import Expr, Index, count_nodes, open_red, rebuild, red
+
+Step = Callable[[Expr], Expr | None]
+
+WORK = 40  # rules for each node on average; no program has come near
+
+
+def settled(roots: Sequence[Expr], step: Step) -> tuple[Expr, ...]:
+    """The expressions in which ``step`` changes no node. It is given nodes whose parts are settled, and says None for no change."""
+    run = _Settling(step, WORK * (count_nodes(roots) + 10))
+    return tuple(run.of(e) for e in roots)
+
+
+class _Settling:
+    """One run. Every node is settled once; a reduction is opened once, so that what is inside is known again."""
+
+    def __init__(self, step: Step, work: int) -> None:
+        self.step, self.work = step, work
+        self.done: dict[Expr, Expr] = {}
+        self.next: dict[Expr, Expr] = {}  # what a node became, which is to be settled itself
+        self.waiting: set[Expr] = set()
+        self.opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+
+    def of(self, root: Expr) -> Expr:
+        stack = [root]
+        while stack:
+            e = stack[-1]
+            if e in self.done:
+                stack.pop()
+                continue
+            new = self.next.get(e)
+            if new is not None:
+                # what leads back to itself stays as it is
+                self.done[e] = self.done.get(new, new)
+                continue
+            self.waiting.add(e)
+            parts = self._parts(e)
+            todo = [a for a in parts if a not in self.done and a not in self.waiting]
+            if todo:
+                stack += todo
+                continue
+            new = self._rebuilt(e, [self.done.get(a, a) for a in parts])
+            if new is e and self.work > 0:
+                new = self.step(e) or e
+                self.work -= new is not e
+            if new is e:
+                self.done[e] = e
+            else:
+                self.next[e] = new
+                if new not in self.done and new not in self.waiting:
+                    stack.append(new)
+        return self.done[root]
+
+    def _parts(self, e: Expr) -> Sequence[Expr]:
+        if e.op != "red":
+            return e.args
+        if e not in self.opened:
+            self.opened[e] = open_red(e)
+        return self.opened[e][1:]
+
+    def _rebuilt(self, e: Expr, parts: Sequence[Expr]) -> Expr:
+        if e.op != "red":
+            return rebuild(e, parts)
+        binders, body, guard = self.opened[e]
+        return e if parts[0] is body and parts[1] is guard else red(e.data[0], binders, *parts)
