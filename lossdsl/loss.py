@@ -164,7 +164,7 @@ class Loss:
         """
         from lossdsl.runtime import backends
 
-        names = pipeline.differentiated(self.program, wrt) if wrt is not None or self.inputs else ()
+        names = pipeline.differentiable(self.program, wrt)
         compiled: Compiled = backends.compile(self._scalar("compile"), backend, names, axes, dict(params))
         return compiled
 
@@ -172,7 +172,7 @@ class Loss:
         """A standalone module for a backend, which imports nothing of lossdsl."""
         from lossdsl.runtime import backends
 
-        return backends.source(self.program, backend, pipeline.differentiated(self.program, wrt))
+        return backends.source(self.program, backend, pipeline.differentiable(self.program, wrt))
 
     def module(self, learn: str | Sequence[str] = (), reduction: str = "mean", **params: float) -> Any:
         """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters.

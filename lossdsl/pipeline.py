@@ -136,6 +136,13 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
     return names
 
 
+def differentiable(program: Program, wrt: Sequence[str] | str | None = None) -> tuple[str, ...]:
+    """The names to differentiate by where a value alone is good too: none if none are named and the first input is no number."""
+    if wrt is None and not program.wrt and (not program.inputs or program.inputs[0].kind.role != "number"):
+        return ()
+    return differentiated(program, wrt)
+
+
 def _names(wrt: Sequence[str] | str) -> tuple[str, ...]:
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
     for name in names:

@@ -31,6 +31,8 @@ spread(x: real[n, d]; eps: positive = 0.1) = log(eps + mean[n](sum[d]((x - mean[
   batch n
 
 constant(f: real) = 3 + 0*f
+
+itself(f: real) = f
 """)
 NAMES = ("huber", "focal", "label_smoothing", "kl_divergence", "dice", "triplet", "total_variation", "binary_cross_entropy_with_logits",
          "zero_one", "rmse", "nt_xent", "supervised_contrastive", "lasso", *OWN)  # fmt: skip
@@ -267,3 +269,69 @@ def test_weights_and_masks_never_stretch_each_other(backend: str, weight: Any, m
     for name in ("huber", "rmse"):
         with pytest.raises(LossError, match=r"shape|length"):
             call(name, backend, "value", case(name).arrays, sample_weight=np.ones(weight), sample_mask=np.ones(mask, bool))
+
+
+ODD = lossdsl.parse("""
+plain(; a: real = 2) = a^2 + pi
+
+number = pi
+
+classes_first(y: class(k), s: logit[k]) = logsumexp[k](s) - s[y]
+
+labels(c: label[n]) = mean[i, j in n](c[i] == c[j])
+
+where(f: real, m: bool) = piecewise(f^2 if m, 0 otherwise)
+""")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_without_numbers_to_differentiate_by(backend: str) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch")
+    arrays: dict[str, Any] = {"plain": (), "number": (), "classes_first": ([0], np.zeros((1, 2))), "labels": ([0, 0, 1],)}
+    want = {"plain": 4 + np.pi, "number": np.pi, "classes_first": np.log(2), "labels": 5 / 9}
+    for name, given in arrays.items():
+        np.testing.assert_allclose(np.asarray(ODD[name].compile(backend)(*given)), want[name], rtol=1e-6)
+        with pytest.raises(LossError, match="no input to differentiate by"):
+            ODD[name].compile(backend).value_and_grad(*given)
+        if backend != "reference":
+            assert ODD[name].source(backend)
+    assert ODD["plain"].compile(backend, wrt="a").value_and_grad(a=3.0)[1] == 6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_conditions(backend: str) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch")
+    fn = ODD["where"].compile(backend)
+    for mask in ([True, False], [1, 0], np.array([1, 0], np.uint8)):
+        value, slope = fn.value_and_grad([2.0, np.nan], mask, reduction="none")
+        assert list(np.asarray(value)) == [4, 0] and list(np.asarray(slope)) == [4, 0]
+    for mask, message in (([1, 2], "other than 0 and 1"), ([1.0, 0.0], "takes booleans")):
+        with pytest.raises(LossError, match=message):
+            fn([2.0, 3.0], mask)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_are_the_callers_own(backend: str) -> None:
+    x = np.ones(3)
+    out = compiled("itself", backend)(x, reduction="none")
+    out += 1
+    assert (x == 1).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_of_frames(backend: str, library: str) -> None:
+    module = pytest.importorskip(library)
+    columns = {"f": [1.0, 2.0, -3.0], "y": [1.5, 2.0, 3.0], "k": [0, 2, 1], "w": [1, 0, 2], "m": [True, False, True], "gap": [1.0, None, 2.0]}
+    frame = module.DataFrame(columns)
+    fn = compiled("huber", backend)
+    plain = {k: frame[k].to_numpy() for k in "fywm"}
+    assert fn(frame["f"], frame["y"]) == fn(plain["f"], plain["y"])
+    got = fn(frame["f"], frame["y"], sample_weight=frame["w"], sample_mask=frame["m"])
+    assert got == fn(plain["f"], plain["y"], sample_weight=plain["w"], sample_mask=plain["m"])
+    assert np.isfinite(np.asarray(compiled("focal", backend)(np.eye(3), frame["k"])))
+    assert list(np.isnan(np.asarray(fn(frame["gap"], frame["y"], reduction="none")))) == [False, True, False]
+    with pytest.raises(LossError, match="'f' of huber is nan"):
+        fn(frame["gap"], frame["y"], check=True)

@@ -47,6 +47,11 @@ def placed(gradients, needed, count):
     return tuple(out)
 
 
+def own(out, *args):
+    """A result that is none of the arguments."""
+    return out.clone() if any(out is x for x in args) else out
+
+
 class Value0(torch.autograd.Function):
     """The loss of every row; under torch.compile."""
 
@@ -54,7 +59,7 @@ class Value0(torch.autograd.Function):
 
     @staticmethod
     def forward({args}):
-        return exact(value, {args})
+        return own(exact(value, {args}), {args})
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -75,7 +80,7 @@ class Pull(torch.autograd.Function):
 
     @staticmethod
     def forward({args}, seed):
-        return exact(pull, {args}, seed)
+        return tuple(own(g, {args}, seed) for g in exact(pull, {args}, seed))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -99,7 +104,7 @@ class PullAll(Pull):
 
     @staticmethod
     def forward({args}, seed):
-        return exact(pull_all, {args}, seed)
+        return tuple(own(g, {args}, seed) for g in exact(pull_all, {args}, seed))
 
     @staticmethod
     def backward(ctx, *seeds):
@@ -120,7 +125,7 @@ class Value(torch.autograd.Function):
 
     @staticmethod
     def forward({args}):
-        return exact(value, {args})
+        return own(exact(value, {args}), {args})
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -148,6 +153,12 @@ def apply(*args):
 
 FIRST = ("value", "pull", "pull_all")
 SECOND = ("push", "pull_pull", "pull_push", "pull_all_pull", "pull_all_push")
+_PLAIN = '''
+
+def apply(*args):
+    """The loss of every row; there is nothing to differentiate by."""
+    return value(*args)
+'''
 _LATER = '''
 def {name}(*args):
     return printed("{name}")(*args)
@@ -204,6 +215,8 @@ class Tower:
 
     def module(self, *, lazy: bool = False) -> str:
         """The whole source; with ``lazy`` second derivatives are had from a function ``printed`` that the runtime provides."""
+        if not self.real:
+            return with_helpers(self.function("value") + _PLAIN, TORCH)
         order = [i.name for i in self.base.inputs]
         texts = [self.function(name) for name in FIRST]
         texts += [_LATER.replace("{name}", name) if lazy else self.function(name) for name in SECOND]

@@ -74,6 +74,12 @@ def check_dtype(i: Input, dtype: Any, kind: str, integers: str = "astype(int)") 
         raise LossError(f"input {i.name!r} holds {dtype}, and takes numbers")
 
 
+def check_condition(i: Input, x: Array) -> None:
+    """Refuse numbers that are no conditions."""
+    if i.kind.role == "condition" and x.dtype != bool and not np.isin(x, (0, 1)).all():
+        raise LossError(f"input {i.name!r} is a condition and holds numbers other than 0 and 1")
+
+
 def as_weights(weight: Any, dtype: np.dtype[Any]) -> Array:
     w = _read("sample_weight", weight)
     if w.dtype.kind not in "fiub":

@@ -21,6 +21,7 @@ from lossdsl.runtime.arrays import (
     as_array,
     as_mask,
     as_weights,
+    check_condition,
     check_dtype,
     computing_dtype,
     domain_text,
@@ -276,8 +277,7 @@ class Compiled(CompiledLoss):
                 if p.lead != plan.layout.batch:
                     x = np.broadcast_to(x, plan.layout.batch + p.event)
                 x = x.reshape(plan.rows, *p.event)
-            if i.kind.role == "condition" and x.dtype != bool and not np.isin(x, (0, 1)).all():
-                raise LossError(f"input {i.name!r} is a condition and holds numbers other than 0 and 1")
+            check_condition(i, x)
             out.append(x.astype(wanted_dtype(i, plan.dtype), copy=False))
         return out
 

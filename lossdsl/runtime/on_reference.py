@@ -13,7 +13,7 @@ from lossdsl.ir.program import Program
 from lossdsl.passes.gradient import gradient, jacobian
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime import on_numpy, reference
-from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype, measure, outside, present
+from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype, measure, outside, present
 from lossdsl.runtime.compiled import CompiledLoss
 from lossdsl.runtime.convention import Convention, Layout
 
@@ -91,6 +91,7 @@ class _Call:
         arrays = [as_array(i, x) for i, x in zip(self.program.inputs, given, strict=True)]
         for i, x in zip(self.program.inputs, arrays, strict=True):
             check_dtype(i, x.dtype, x.dtype.kind)
+            check_condition(i, x)
         self.layout: Layout = convention.layout([x.shape for x in arrays])
         self.batched = self.layout.batched
         self.count = int(np.prod(self.layout.batch, dtype=int))

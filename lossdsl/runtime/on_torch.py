@@ -25,7 +25,7 @@ from lossdsl.ir.program import BATCH, Input, Program
 from lossdsl.kinds import Kind
 from lossdsl.passes.batch import batched
 from lossdsl.passes.measure import WEIGHT, weighted
-from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_dtype
+from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype
 from lossdsl.runtime.backends import compile as compile_for
 from lossdsl.runtime.compiled import CompiledLoss
 from lossdsl.runtime.convention import OPTIONS, Convention, Layout, check_number
@@ -357,6 +357,7 @@ def _tensor(i: Input, x: Any, device: torch.device | None) -> Tensor:
 def _from_numpy(i: Input, x: Any, device: torch.device | None) -> Tensor:
     a = as_array(i, x)
     check_dtype(i, a.dtype, a.dtype.kind)
+    check_condition(i, a)
     plain = np.dtype(np.float64) if a.dtype.kind == "f" and a.dtype.itemsize > 8 else a.dtype.newbyteorder("=")
     a = np.asarray(a, plain, order="C")
     tensor = torch.as_tensor(a if a.flags.writeable else a.copy(), device=device)
@@ -462,7 +463,7 @@ class LossModule(torch.nn.Module):
                 self.register_parameter(f"param_{name}", torch.nn.Parameter(tensor))
             else:
                 self.register_buffer(f"param_{name}", tensor)
-        self.compiled = compile_for(program, "torch", pipeline.differentiated(program), {}, {})
+        self.compiled = compile_for(program, "torch", pipeline.differentiable(program), {}, {})
         self.reduction = convention.reduction(reduction)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:
