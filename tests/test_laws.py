@@ -5,6 +5,9 @@ A sample lies on the batch, or on the axis that ``batch`` names.
 
 from __future__ import annotations
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -335,3 +338,18 @@ def test_columns_of_frames(backend: str, library: str) -> None:
     assert list(np.isnan(np.asarray(fn(frame["gap"], frame["y"], reduction="none")))) == [False, True, False]
     with pytest.raises(LossError, match="'f' of huber is nan"):
         fn(frame["gap"], frame["y"], check=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["huber", "rmse", "focal"])
+def test_copies_and_threads_compute_the_same(backend: str, name: str) -> None:
+    """Eight threads meet the first call of a fresh object, and of one that came out of a pickle."""
+    if backend == "torch":
+        pytest.importorskip("torch")
+    c, w = case(name), np.arange(1.0, COUNT + 1)
+    want = np.asarray(compiled(name, backend)(**c.arrays, sample_weight=w))
+    fresh = c.loss.compile(backend)
+    for fn in (fresh, copy.deepcopy(fresh), pickle.loads(pickle.dumps(fresh))):
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda _, fn=fn: fn.value_and_grad(**c.arrays, sample_weight=w)[0], range(16)))
+        assert all(np.asarray(x) == want for x in results)
