@@ -152,6 +152,10 @@ _ROWS = (
         domain=(_between(-1, inf),), range=_between(-1, inf, "[)"), monotone=(UP,), curvature="concave",
         spell={"mpmath": "mp.expm1(mp.log1p({x})/2)"},
         safe="piecewise(x/(1 + sqrt(1 + x)) if x < 1, sqrt(1 + x) - 1 otherwise)"),
+    Row("hypot1m1", ("x",), "sqrt(1 + x^2) - 1, accurate near 0 and without overflow", "sqrt(1 + x^2) - 1", ("x/hypot(1, x)",),
+        domain=(ALL,), range=NONNEGATIVE, curvature="convex", lipschitz=("1",), spell={"mpmath": "mp.expm1(mp.log1p({x}*{x})/2)"},
+        # far out the root of 1 + x^2 is x to the last digit
+        safe="piecewise(x^2/(1 + sqrt(1 + x^2)) if abs(x) < 10^9, abs(x) - 1 otherwise)", rules=("hypot1m1(-x) -> hypot1m1(x)",)),
     Row("hypot", ("x", "y"), "sqrt(x^2 + y^2), without overflow", "sqrt(x^2 + y^2)",
         ("piecewise(0 if x == 0 and y == 0, x/hypot(x, y) otherwise)", "piecewise(0 if x == 0 and y == 0, y/hypot(x, y) otherwise)"),
         kinks="x == 0 and y == 0", domain=(ALL,), range=NONNEGATIVE, curvature="convex", lipschitz=("1",),

@@ -207,8 +207,8 @@ FINE = {
     "a(s: real[n, k], y: class(k)[n]) = mean[n](logsumexp[k](s) - s[n, y])": "mean[n](softplus(logsumexp[k | k != y](s) - s[y]))",
     "a(p: unit) = log(1 - p)": "log1p(-p)",
     "a(x: positive, w: positive) = log(x/w)": "logdiv(x, w)",
-    "a = sqrt(1 + r^2) - 1": "(f - y)*((f - y)/(1 + hypot(1, f - y)))",
-    "a(d: positive) = sqrt(r^2 + d^2) - d": "(f - y)*((f - y)/(d + hypot(f - y, d)))",
+    "a = sqrt(1 + r^2) - 1": "hypot1m1(f - y)",
+    "a(d: positive) = sqrt(r^2 + d^2) - d": "d*hypot1m1((f - y)/d)",
     "a = exp(r) - 1": "expm1(f - y)",
     "a = 1 - exp(-r^2)": "-expm1(-(f - y)^2)",
     "a = 1 - cos(r)": "2*sin((f - y)/2)^2",
@@ -283,11 +283,12 @@ NAIVE = {
     "kl": ("a(s: real[k], q: simplex[k]) = sum[k](q*log(q/p)) where p[k] = exp(s)/sum[k](exp(s))", {}),
     "rmse": ("a(s: real[k], y: real[k]) = sqrt(mean[k]((s - y)^2))", {}),
     "pseudo_huber": ("a(s: real) = sqrt(1 + s^2) - 1", {}),
+    "scaled_pseudo_huber": ("a(s: real; d: positive) = 2*d^2*(sqrt(1 + (s/d)^2) - 1)", {"d": 0.5}),
     "charbonnier": ("a(s: real; d: positive) = sqrt(s^2 + d^2) - d", {"d": 0.5}),
     "attention": ("a(s: real[k], x: real[k]) = sum[k](exp(s)*x)/sum[k](exp(s))", {}),
 }  # fmt: skip
 SCALARS = [1e4, -1e4, 745.0, -745.0, 40.0, -40.0, 1.0, -0.5, 1e-3, 1e-30, -1e-30, 0.0]
-RESIDUALS = ("pseudo_huber", "charbonnier")  # of exponentials of 1e30 not even the reference knows the rest
+RESIDUALS = ("pseudo_huber", "scaled_pseudo_huber", "charbonnier")  # of exponentials of 1e30 not even the reference knows the rest
 
 
 def arrays_for(name: str, loss: lossdsl.Loss) -> list[dict[str, Any]]:

@@ -54,15 +54,15 @@ cosh(a) - 1 -> 2*sinh(a/2)^2
 sqrt(1 + a) - 1 -> sqrt1pm1(a)
 sqrt(a + b^2) - b -> b*sqrt1pm1(a/b^2) if positive(b)
 sqrt(b^2 + a) - b -> b*sqrt1pm1(a/b^2) if positive(b)
-hypot(a, b) - b -> a*(a/(b + hypot(a, b))) if positive(b), finite(a)
-hypot(b, a) - b -> a*(a/(b + hypot(b, a))) if positive(b), finite(a)
+hypot(a, b) - b -> b*hypot1m1(a/b) if positive(b)
+hypot(b, a) - b -> b*hypot1m1(a/b) if positive(b)
 softplus(a) - a -> softplus(-a) if finite(a)
 log(1 + a) -> log1p(a)
 log1p(exp(a)) -> softplus(a)
 expm1(-softplus(a)) -> -sigmoid(a)
 expm1(softplus(a)) -> exp(a)
 log1mexp(-softplus(a)) -> -softplus(-a)
-sqrt1pm1(a^2) -> a*(a/(1 + hypot(1, a))) if finite(a)
+sqrt1pm1(a^2) -> hypot1m1(a)
 sqrt(1 + a^2) -> hypot(1, a)
 """
 
