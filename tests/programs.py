@@ -272,6 +272,8 @@ class Writer:
     def index(self, axis: str, scope: Scope) -> Code:
         """A position along an axis: an index in sight, a class, or a fixed number."""
         options = scope.along(axis)
+        if axis in self.sizes and scope.outer and self.chance(5):
+            return self.extreme_place(axis, scope)
         if options and self.chance(85):
             name = self.pick(options)
             return Code(name, ATOM, lambda env: env[name])
@@ -280,25 +282,27 @@ class Writer:
             if scope.along("n") and self.chance(60):
                 return self.element(self.inputs["y"], scope)
             return self.element(self.inputs["c"], scope)
-        if axis in self.sizes and self.chance(10) and scope.outer:
-            self.tags.append("argmax")
-            op = self.pick(("argmax", "argmin"))
-            name = {"n": "x", "k": "w"}[axis]
-            new = self.fresh("m")
-            inside = scope.bind((new, axis))
-            e = self.element(self.inputs[name], replace(inside, indices=(*[i for i in inside.indices if i[1] != axis], (new, axis))))
-            best = max if op == "argmax" else min
-
-            def extreme(env: Env) -> int:
-                values = [e.run({**env, new: i}) for i in range(self.sizes[axis])]
-                return values.index(best(values))
-
-            return Code(f"{op}[{new} in {axis}]({e.text})", ATOM, extreme)
         if options:
             name = self.pick(options)
             return Code(name, ATOM, lambda env: env[name])
         i = self.below(2)
         return number(str(i), i)
+
+    def extreme_place(self, axis: str, scope: Scope) -> Code:
+        """Where an array is largest or smallest along an axis."""
+        self.tags.append("argmax")
+        op = self.pick(("argmax", "argmin"))
+        name = {"n": "x", "k": "w"}[axis]
+        new = self.fresh("m")
+        inside = scope.bind((new, axis))
+        e = self.element(self.inputs[name], replace(inside, indices=(*[i for i in inside.indices if i[1] != axis], (new, axis))))
+        best = max if op == "argmax" else min
+
+        def extreme(env: Env) -> int:
+            values = [e.run({**env, new: i}) for i in range(self.sizes[axis])]
+            return values.index(best(values))
+
+        return Code(f"{op}[{new} in {axis}]({e.text})", ATOM, extreme)
 
     def element(self, array: Array, scope: Scope) -> Code:
         """An array at some place, by position, by name or, where its own indices are in sight, bare."""
