@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from tools import evaluate, normal, program, value
 
 from lossdsl.errors import LossError, NotYet
-from lossdsl.frontend import load_text
+from lossdsl.frontend import load_text, load_text_with_warnings
 from lossdsl.kinds import Interval
 
 nan, inf = math.nan, math.inf
@@ -410,6 +411,13 @@ CALLS = [
     Means("later in the file is as good", "a(x) = late(x)\nlate(x) = x + 1", {"x": 1.0}, lambda x: 2.0, {}),
     Means("a class argument gathers inside", "h(s: logit[k], y: class(k)) = s[y]\na(z: logit[n, c], y: class(c)[n]) = sum[n](h(z, y))", {"z": A, "y": np.array([0, 2, 1, 2])}, lambda z, y: sum(z[i, y[i]] for i in range(4))),
     Means("a local as an argument", "h(p: real[k]) = max[k](p)\na(x: real[d]) = h(u) where u = x^2", {"x": V}, lambda x: max(x**2)),
+    Means("a loss of the library", "a(f, y) = 2*huber(f, y; delta = 2)", {"f": 3.0, "y": 0.0}, lambda f, y: 2 * huber(3.0, 0.0, 2.0)),
+    Means("a definition of the file comes before the library", "huber(f, y) = 7*f\na(f, y) = huber(f, y)", {"f": 3.0, "y": 0.0}, lambda f, y: 21.0),
+    Means("a bare loss of the library", "a = min(2, hinge)", {"f": 0.5, "y": -1}, lambda f, y: 1.5),
+    Means("the library never sees a user's names", "hinge(f, y) = 100*f\na(f, y: sign) = ramp(f, y; s = -2) + 0*hinge(f, y)", {"f": 0.5, "y": -1}, lambda f, y: 1.5),
+    Means("real fits every numeric kind", "h(p: prob) = log(p)\na(x) = h(x)", {"x": 0.5}, lambda x: math.log(0.5)),
+    Means("a sign is a real", "h(x) = 2*x\na(y: sign) = h(y)", {"y": -1}, lambda y: -2.0),
+    Means("a prob is a unit", "h(p: unit) = 2*p\na(q: prob) = h(q)", {"q": 0.25}, lambda q: 0.5),
     Means("normalize keeps its axis", "a(x: real[d], w: real[d]) = sum[d](normalize[d](x)*w)", {"x": V, "w": A[0]}, lambda x, w: x @ w / math.sqrt(x @ x)),
     Means("sqdist and euclidean", "a(x: real[d], w: real[d]) = sqdist(x, w) + euclidean(x, w)", {"x": V, "w": A[0]}, lambda x, w: dist(x, w) ** 2 + dist(x, w)),
     Means("max and min of several numbers", "a(x, y) = max(x, y, 2) - min(x, y, 2)", {"x": 3.0, "y": -1.0}, lambda x, y: 4.0),
@@ -770,6 +778,7 @@ BREAKS = [
     ("a real is no class", "a(s: logit[k], y: integer) = s[y]".replace("integer", "real"), "class"),
     ("a label is no number", "a(c: label) = c + 1", "label"),
     ("a bool is no number to index with", "a(x: real[n], ok: bool) = x[ok]", "ok"),
+    ("a real is no label", "h(c: label) = 1*(c == 1)\na(x) = h(x)", "label"),
     ("a simplex is no real", "h(p: simplex[k]) = sum[k](p*p)\na(x: real[d]) = h(x)", "simplex"),
     ("a default is in its domain", "a(x; c: unit = 2) = c*x", "unit"),
     ("precedence: not takes a condition", "a(x) = piecewise(1 if not x + 1, 0 otherwise)", "condition"),
@@ -799,6 +808,8 @@ LATER = [
     ("argsort", "a(x: real[n]) = sum[n](n*argsort[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.argsort(x))),
     ("cumsum", "a(x: real[n]) = sum[n](n*cumsum[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.cumsum(x))),
     ("rank", "a(x: real[n]) = sum[n](x*rank[n](x))", {"x": X}, lambda x: sum(v * (1 + sum(w < v for w in x)) for v in x)),
+    ("rank, where a guard holds", "a(x: real[n]) = sum[n | x > 0](x*rank[n | x > 0](x))", {"x": X}, lambda x: sum(v * (1 + sum(0 < w < v for w in x)) for v in x if v > 0)),
+    ("rank, where no guard holds", "a(x: real[n]) = max[n | x < 0](rank[n | x > 0](x))", {"x": X}, lambda x: nan),
     ("rank, descending", "a(x: real[n]) = sum[n](x*rank[n](x, order = descending))", {"x": X}, lambda x: sum(v * (1 + sum(w > v for w in x)) for v in x)),
     ("var", "a(x: real[n]) = var[n](x)", {"x": X}, lambda x: np.var(x)),
     ("var, ddof", "a(x: real[n]) = var[n](x, ddof = 1)", {"x": X}, lambda x: np.var(x, ddof=1)),
@@ -821,4 +832,89 @@ def test_works_or_says_not_yet(what: str, text: str, given: dict[str, Any] | Non
         assert what.split(",")[0].split()[0] in str(error) and error.span is not None and error.hint
         return
     assert given is not None and want is not None, "a construct without a test of its meaning"
-    assert np.allclose(evaluate(p, given), want(**given), rtol=1e-12)
+    assert np.allclose(evaluate(p, given), want(**given), rtol=1e-12, equal_nan=True)
+
+
+# -- what is legal and suspicious -----------------------------------------------------------------------------------------------------------
+
+WARNS = [
+    ("a new index that the body never uses", "a(x: real[n]) = sum[i in n](x[0])", "unused-index"),
+    ("a head index likewise", "a(x: real[n]) = sum[i, j in n](s[i, j]) where s[i, j] = x[i]", "unused-index"),
+    ("1 - t for a condition t", "a(x) = x*(1 - (x > 0))", "one-minus-condition"),
+    ("log of an unclamped unit", "a(p: unit) = log(p)", "log-of-unit"),
+    ("an unused hyper-parameter", "a(x; c = 1) = x", "unused-parameter"),
+    ("an unused input", "a(x, y) = x", "unused-parameter"),
+    ("an index that may leave its axis", "a(x: real[n]) = sum[n](x[n + 1])", "index-leaves-axis"),
+    ("a fixed index, as an axis may be short", "a(x: real[n]) = x[3]", "index-leaves-axis"),
+    ("a guard at the wrong end", "a(x: real[n]) = sum[n | n > 0](x[n + 1])", "index-leaves-axis"),
+]
+SILENT = [
+    ("a guard", "a(x: real[n]) = sum[n | n + 1 < size(n)](x[n + 1])"),
+    ("a branch", "a(x: real[n]) = sum[n](piecewise(x[n - 1] if n > 0, 0 otherwise))"),
+    ("the other branch", "a(x: real[n]) = sum[n](piecewise(0 if n == 0, x[n - 1] otherwise))"),
+    ("a strong zero", "a(x: real[n]) = sum[n]((n > 0)*x[n - 1])"),
+    ("an and", "a(x: real[n]) = count[n | n > 0 and x[n - 1] > 0]"),
+    ("a range", "a(x: real[n]) = sum[b in 1..size(n)](x[b - 1])"),
+    ("a mirrored index", "a(x: real[n]) = sum[n](x[size(n) - 1 - n]*n)"),
+    ("a class", "a(x: real[n], y: class(n)) = x[y]"),
+    ("argmax", "a(x: real[n]) = x[argmax[n](x)]"),
+    ("a guard through a local", "a(x: real[n]) = sum[n | ok](x[n + 1]) where ok = n + 1 < size(n)"),
+]
+
+
+@pytest.mark.parametrize(("text", "name"), [w[1:] for w in WARNS], ids=[w[0] for w in WARNS])
+def test_warns(text: str, name: str) -> None:
+    programs, remarks = load_text_with_warnings(text, "test.loss")
+    assert list(programs) == ["a"] and name in {r.name for r in remarks}
+    assert all(r.hint and r.message for r in remarks)
+
+
+@pytest.mark.parametrize("text", [w[1] for w in SILENT], ids=[w[0] for w in SILENT])
+def test_an_index_that_is_provably_inside_is_silent(text: str) -> None:
+    _, remarks = load_text_with_warnings(text, "test.loss")
+    assert not remarks
+
+
+# -- every sentence of the rules, and where it is broken ------------------------------------------------------------------------------------
+
+RULES = {
+    "kinds, not just shapes": ["unknown_kind", "kind_missing", "interval_reversed", "class_without_axis", "simplex_of_which_axis", "ignore_of_a_number"],
+    "a mismatch is an error with a hint": ["logit_for_a_probability", "label_for_a_class", "real_for_a_condition", "number_outside_kind"],
+    "a number bound to a hyper-parameter is checked": ["default_outside_its_domain", "default_outside_its_interval", "argument_outside_its_domain"],
+    "require states the rest": ["require_a_number", "require_of_an_input"],
+    "inputs before, hyper-parameters after": ["default_of_an_input", "two_semicolons", "standing_name_declared", "standing_name_beside_inputs"],
+    "wrt and batch name what there is": ["unknown_wrt", "wrt_twice", "wrt_a_class", "unknown_batch"],
+    "one world of indices": ["unknown_axis", "in_missing", "index_twice_in_bracket", "axis_bound_twice", "unbound_index"],
+    "ranges": ["range_end_is_no_integer", "range_end_is_real", "three_points"],
+    "one namespace": ["local_is_input", "local_is_parameter", "axis_is_input", "index_is_input", "index_is_axis", "index_in_sight", "parameter_twice"],
+    "reserved names": ["reserved_input", "reserved_parameter", "reserved_not", "keyword_as_local"],
+    "indexing by position": ["too_many_indices", "too_few_indices", "computed_name_by_position", "subscript_of_a_scalar", "subscript_of_expression"],
+    "indexing by name": ["unknown_axis_in_subscript", "named_and_by_position"],
+    "heads": ["head_index_twice", "pair_without_indices"],
+    "an index belongs to its axis": ["index_of_another_axis", "axis_index_on_another_axis", "unknown_alias"],
+    "gathers": ["gather_with_a_real", "gather_with_a_label", "gather_with_another_class", "gather_with_a_condition", "fractional_index"],
+    "locals": ["local_twice", "where_empty", "where_without_equation", "local_is_itself", "locals_in_a_circle", "recursion_without_shift"],
+    "local functions": ["too_few_arguments_to_a_local", "local_function_calls_itself", "local_function_as_value", "argument_without_its_axis"],
+    "calls": ["too_few_arguments_to_a_loss", "too_many_arguments_to_a_loss", "missing_hyper_parameter", "unknown_keyword_argument", "keyword_twice"],
+    "event axes": ["axes_do_not_meet", "two_axes_for_a_vector_function", "no_axis_for_a_vector_function"],
+    "sharing by a bare name": ["shared_with_other_default", "shared_with_other_kind", "loss_needs_inputs"],
+    "composition has no circle": ["calls_itself", "is_itself", "calls_in_a_circle"],
+    "reductions take one argument and options": ["two_arguments_to_a_reduction", "no_argument_to_a_reduction", "unknown_option", "option_of_another_reduction"],
+    "a reduction has a bracket": ["sum_without_bracket", "softmax_without_bracket", "max_of_one_number", "mean_without_bracket", "reduction_not_called"],
+    "options": ["option_twice", "order_unknown"],
+    "a value depends on no axis": ["axis_left_over", "axis_left_over_after_sum", "array_body_leaves_an_axis"],
+    "a number is never a condition": ["guard_is_a_number", "branch_on_a_number", "and_of_numbers", "not_of_a_number", "any_of_a_number", "count_of_a_number"],
+    "labels are only compared": ["label_in_arithmetic", "label_compared_by_order"],
+    "piecewise": ["branch_without_condition", "otherwise_not_last", "branch_outside_piecewise", "else", "conditional_expression"],
+    "no juxtaposition": ["number_beside_name", "names_side_by_side", "number_beside_parenthesis", "parentheses_side_by_side"],
+    "layout": ["definition_indented", "continuation_not_indented"],
+    "annotations": ["annotation_unknown", "annotation_with_colon", "survey_without_number", "string_never_closed"],
+    "one file reports every definition's error": ["two_mistakes"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_is_broken_somewhere(rule: str) -> None:
+    """The mistakes are in ``bad/``, each beside its message, which ``test_bad.py`` compares."""
+    folder = Path(__file__).parent / "bad"
+    assert all((folder / f"{stem}.txt").exists() for stem in RULES[rule])
