@@ -385,3 +385,13 @@ def test_rules_that_never_end_are_stopped() -> None:
     counted = itertools.count(2)
     (last,) = settle.settled([call("exp", x)], lambda e: call("exp", mul(num(next(counted)), x)) if e.op == "call" else None)
     assert last.op == "call"
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float64, 1e120), (np.float64, 1e-120), (np.float32, 1e15), (np.float32, 1e-15)])
+def test_quotients_neither_overflow_nor_underflow(dtype: Any, size: float) -> None:
+    """What is merged for reading is parted again for code."""
+    loss = lossdsl.parse("a(x: real[d], y: real[d]) = 1 - sum[d](x*y)/(norm[d](x)*norm[d](y))")["a"]
+    x, y = np.array([1, 2, 3], dtype) * dtype(size), np.array([1, -1, 2], dtype)
+    _, slope = loss.compile("numpy", wrt=["x"]).value_and_grad(x, y)
+    _, plain = loss.compile("numpy", wrt=["x"]).value_and_grad(x / dtype(size), y)
+    np.testing.assert_allclose(slope * dtype(size), plain, rtol=1e-5 if dtype is np.float32 else 1e-13)

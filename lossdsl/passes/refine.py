@@ -21,21 +21,26 @@ from lossdsl.ir.expr import (
     call,
     cmp,
     conjuncts,
+    div,
     instance,
     ix,
     mul,
+    neg,
     not_,
+    num,
     open_red,
     postorder,
     pw,
     red,
+    references,
     replace_indices,
+    rewrite,
     sub,
 )
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.kinds import UNIT, Interval
-from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, scale, terms
+from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, power, product, scale, terms, times
 from lossdsl.passes.magnitude import explodes, meet_safely
 from lossdsl.passes.rules import FINE, STABLE
 from lossdsl.passes.settle import settled
@@ -44,7 +49,9 @@ from lossdsl.passes.stabilise import Stabiliser
 
 def refine(program: Program) -> Program:
     """The program as code computes it best; not for reading."""
-    return program.with_roots(settled(program.roots, Refiner(program).step))
+    roots = settled(program.roots, Refiner(program).step)
+    params = frozenset(p.name for p in program.params)
+    return program.with_roots(rewrite(roots, lambda e: _paced(e, params)))
 
 
 class Refiner(Stabiliser):
@@ -192,6 +199,55 @@ class Refiner(Stabiliser):
         there = Ranges(self.program, empty_axes=True)
         there.assume(u, Interval(inf, inf, False, False))
         return there.nonzero(a)
+
+
+# -- quotients --------------------------------------------------------------------------------------------------------
+
+
+def _paced(e: Expr, params: frozenset[str]) -> Expr:
+    """A quotient in which what belongs together is divided first: ``a*(x/b)/b`` for ``a*x/b^2``, whose square may overflow.
+
+    Factors with fewer indices than the whole are put together first, so that they are computed less often.
+    """
+    if e.op not in ("mul", "div"):
+        return e
+    p = product(e)
+    above = [f.base for f in p.factors for _ in range(f.power)]
+    plain = [f for f in p.factors if f.power < 0 and (f.base.op in ("num", "size") or (f.base.op == "ref" and f.base.data in params))]
+    below = [f.base for f in p.factors if f not in plain for _ in range(-f.power)]
+    if len(set(below)) == len(below) or len(above) + len(below) > _MOST:
+        return e
+    wide = [n for n in above if n.free == e.free]
+    narrow = [n for n in above if n.free != e.free] if wide else []
+    out = _chain(wide or above, below, last=not narrow)
+    rest = _chain(narrow, below, last=True) if narrow else out
+    rest = div(rest, times(power(f.base, -f.power) for f in plain))
+    return _times(p.coefficient, mul(out, rest) if narrow else rest)
+
+
+_MOST = 24  # factors that are put in order
+
+
+def _chain(above: Sequence[Expr], below: list[Expr], last: bool) -> Expr:
+    """The product of what is above; each factor is divided by what depends on nothing else, the last one by all that is left."""
+    out = ONE
+    for n in above:
+        names = references([n])
+        own = [d for d in dict.fromkeys(below) if references([d]) <= names and d.free <= n.free]
+        out = mul(out, n)
+        for d in own:
+            below.remove(d)
+            out = div(out, d)
+    for d in below if last else ():
+        out = div(out, d)
+    return out
+
+
+def _times(c: Fraction, e: Expr) -> Expr:
+    """A number times an expression that is kept as it stands."""
+    size = abs(c)
+    out = e if size == 1 else div(e, num(size.denominator)) if size.numerator == 1 else mul(num(size), e)
+    return neg(out) if c < 0 else out
 
 
 def _indicator(e: Expr) -> tuple[Expr, Expr] | None:
