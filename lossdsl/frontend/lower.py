@@ -712,7 +712,7 @@ class Lowering:
             array = yield self.array(base, scope)
             name = self.text(base)
             if array.slots is not None and not array.slots:
-                self.no_axes(name, base)
+                self.no_axes(name, base, array)
         else:
             self.fail("an expression takes no subscript", base.span, "give it a name with a head in `where`: u[i, j] = .., then u[i, j]")
         return (yield self.place(array, node, scope, name))
@@ -722,7 +722,10 @@ class Lowering:
             self.circle(found)
         return (yield self.array_of(found))
 
-    def no_axes(self, name: str, base: syntax.Node) -> NoReturn:
+    def no_axes(self, name: str, base: syntax.Node, array: Array) -> NoReturn:
+        if isinstance(base, syntax.Name) and array.term.expr.free:
+            hint = "an argument is one element where brackets bind its axes: call the function outside of them, in a local"
+            self.fail(f"'{name}' is one element here and takes no subscript", base.span, hint)
         self.fail(f"'{name}' is a number and takes no subscript", base.span, "arrays take subscripts: declare x: real[n] for x[i]")
 
     def place(self, array: Array, node: syntax.Bracket, scope: Scope, name: str) -> Steps[Array]:
@@ -778,7 +781,7 @@ class Lowering:
             slots = tuple(Slot(str(i.tag), str(i.tag), i) for i in _ordered(array.term.expr.free, self.axes))
         left = [s for s in slots if s.index not in mapping]
         if items and not slots:
-            self.no_axes(name, node.base)
+            self.no_axes(name, node.base, array)
         taken = self.claims(items, left, name)
         free = [s for s in left if s not in taken.values()]
         for k, (item, term) in enumerate(items):
