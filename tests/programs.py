@@ -122,6 +122,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
     "cbrt": (("positive",), total(lambda x: math.copysign(abs(x) ** (1 / 3), x))),
     "sqrt1pm1": (("positive",), total(lambda x: math.sqrt(1 + x) - 1)),
     "hypot": (("real", "positive"), total(math.hypot)),
+    "hypot1m1": (("real",), total(lambda x: math.hypot(1, x) - 1)),
     "abs": (("real",), total(abs)),
     "sign": (("real",), total(lambda x: (x > 0) - (x < 0))),
     "relu": (("real",), total(lambda x: max(x, 0.0))),
