@@ -29,6 +29,12 @@ def test_parallel_vectors(text: str, backend: str) -> None:
     assert np.abs(np.asarray(values)).max() < 1e-6
 
 
+def test_the_nearest_of_several() -> None:
+    nearest = lossdsl.parse("nearest(a: real[d], w: real[k, d]) = acos(max[k](cosine(a, w)))")["nearest"].compile("numpy")
+    a = np.random.default_rng(0).standard_normal((500, 3))
+    assert np.abs(nearest(a, np.stack([a, 3*a, -a], axis=1), reduction="none")).max() < 1e-6
+
+
 def test_only_arguments_of_bounded_functions_are_clipped() -> None:
     clipped, plain = (lossdsl.parse(f"f(a: real[d], b: real[d]) = {t}")["f"].source("numpy") for t in ("acos(cosine(a, b))", "exp(cosine(a, b))"))
     assert "clip" in clipped

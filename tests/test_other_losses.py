@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import lossdsl
 import numpy as np
 import pytest
 from scipy import special
+
+import lossdsl
 
 Arrays = dict[str, Any]
 Sizes = Mapping[str, int]
