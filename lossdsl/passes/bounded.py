@@ -22,7 +22,7 @@ def bounded(roots: Sequence[Expr]) -> tuple[Expr, ...]:
 
 
 def is_cosine(e: Expr) -> bool:
-    """``sum(a*b)/(norm(a)*norm(b))``, a power of it, or the sum of ``a/norm(a)*(b/norm(b))``, over the same elements, or an extreme of such."""
+    """``sum(a*b)/(norm(a)*norm(b))``, a power of it, the sum of ``a/norm(a)*(b/norm(b))``, or the greatest or least of such."""
     while e.op == "red" and e.data[0] in ("max", "min"):
         e = open_red(e)[1]
     dot, power = _power(e.args[0]) if e.op == "div" else (e, ONE)
