@@ -6,6 +6,7 @@ and ``1 - softmax[k](s)[y]`` their sigmoid.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -215,7 +216,8 @@ def _paced(e: Expr, params: frozenset[str]) -> Expr:
     above = [f.base for f in p.factors for _ in range(f.power)]
     plain = [f for f in p.factors if f.power < 0 and (f.base.op in ("num", "size") or (f.base.op == "ref" and f.base.data in params))]
     below = [f.base for f in p.factors if f not in plain for _ in range(-f.power)]
-    if len(set(below)) == len(below) or len(above) + len(below) > _MOST:
+    twice = [d for d, n in Counter(below).items() if n > 1 and not (d.op == "call" and d.data in ("cosh", "exp"))]
+    if not twice or len(above) + len(below) > _MOST:
         return e
     wide = [n for n in above if n.free == e.free]
     narrow = [n for n in above if n.free != e.free] if wide else []
