@@ -19,13 +19,14 @@ from lossdsl.passes.refine import refine
 from lossdsl.passes.simplify import simplify
 from lossdsl.passes.stabilise import stabilise
 
-# Rewriting looks at every node many times; programs above this size are printed as they were derived.
-LARGE = 1200
+# Rewriting looks at every node many times, and at what is nested in reductions once for each of them; programs above this
+# size or depth are printed as they were derived.
+LARGE, DEEP = 1000, 10
 
 
 def large(program: Program) -> bool:
     """Whether a program is too large to be rewritten for looks and last digits."""
-    return count_nodes(program.roots) > LARGE
+    return max((e.height for e in program.roots), default=0) > DEEP or count_nodes(program.roots) > LARGE
 
 
 def lowered(program: Program) -> Program:

@@ -499,7 +499,7 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
             continue
         if e.op == "red" and under:
             if e not in opened:
-                opened[e] = _open_alike(e, names, memos)
+                opened[e] = open_alike(e, names, memos)
             binders, *args = opened[e]
         else:
             binders, args = (), list(e.args) if e.op != "red" else []
@@ -515,12 +515,15 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
     return tuple(memo[e] for e in roots)
 
 
-def _open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[Index, ...], Expr, Expr]:
+def open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[Index, ...], Expr, Expr]:
     """``open_red`` where one place always gets one name, so that what two reductions share stays shared.
 
-    Names do not clash, as the heights of nested reductions differ; the names are good for one walk over an expression.
+    The names are good for one walk over an expression. They do not clash, as the heights of nested reductions differ; where a
+    rewrite made a reduction as high as one around it, it gets new names.
     """
     binders = e.data[1]
+    if any(names.get(b) in e.free for b in binders):
+        return open_red(e)
     new = tuple(names.setdefault(b, fresh(b.axis)) for b in binders)
     body, guard = substitute(e.args, {b: ix(n) for b, n in zip(binders, new, strict=True)}, memos.setdefault(binders, {}))
     return new, body, guard

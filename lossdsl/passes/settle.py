@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lossdsl.ir.expr import Expr, Index, count_nodes, open_red, rebuild, red
+from lossdsl.ir.expr import Expr, Index, Memos, count_nodes, open_alike, rebuild, red
 
 Step = Callable[[Expr], Expr | None]
 
@@ -26,6 +26,8 @@ class _Settling:
         self.next: dict[Expr, Expr] = {}  # what a node became, which is to be settled itself
         self.waiting: set[Expr] = set()
         self.opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+        self.names: dict[Index, Index] = {}
+        self.memos: Memos = {}
 
     def of(self, root: Expr) -> Expr:
         stack = [root]
@@ -61,11 +63,11 @@ class _Settling:
         if e.op != "red":
             return e.args
         if e not in self.opened:
-            self.opened[e] = open_red(e)
+            self.opened[e] = open_alike(e, self.names, self.memos)
         return self.opened[e][1:]
 
     def _rebuilt(self, e: Expr, parts: Sequence[Expr]) -> Expr:
         if e.op != "red":
             return rebuild(e, parts)
         binders, body, guard = self.opened[e]
-        return e if parts[0] is body and parts[1] is guard else red(e.data[0], binders, *parts)
+        return e if parts[0] is body and parts[1] is guard else red(e.data[0], binders, *parts, memos=self.memos)
