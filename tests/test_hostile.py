@@ -98,6 +98,32 @@ def test_moderate_nesting_is_legal() -> None:
     assert np.isclose(value("a(x) = " + "sqrt(" * 50 + "x" + ")" * 50, {"x": 2.0}), 2.0 ** (0.5**50))
 
 
+LEGAL = {
+    "a sum of 1000": "a(x) = x" + " + x*x" * 1000,
+    "a product of 300": "a(x) = x" + "*cos(x)" * 300,
+    "400 signs": "a(x) = " + "-" * 400 + "x",
+    "300 functions": "a(x) = " + "sin(" * 300 + "x" + ")" * 300,
+    "300 quotients": "a(x) = x" + "/(1 + x^2)" * 300,
+    "300 locals": "a(x) = u299 where u0 = x, " + ", ".join(f"u{k} = u{k - 1}/2 + sin(u{k - 1})" for k in range(1, 300)),
+    "300 stages": "a(x) = m299 where m0 = x, " + ", ".join(f"m{k} = sum[b in 0..2](cos(b - m{k - 1}))/3" for k in range(1, 300)),
+    "200 branches": "a(x) = piecewise(" + ", ".join(f"x^{k % 5} if x > {200 - k}" for k in range(200)) + ", x otherwise)",
+    "200 branches one in another": "a(x) = " + "".join(f"piecewise(x if x > {k}, " for k in range(200)) + "x otherwise" + " otherwise".join([")"] * 200),
+    "500 conditions": "a(x) = piecewise(x if x > 0" + " and x < 1" * 500 + ", 0 otherwise)",
+    "60 reductions one in another": "a(x) = " + "".join(f"max[i{k} in 0..0](x + i{k}*" for k in range(60)) + "1" + ")" * 60,
+    "300 hyper-parameters": "a(x; " + ", ".join(f"p{k} = {k}" for k in range(300)) + ") = " + " + ".join(f"p{k}*x" for k in range(300)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_deep_but_legal_texts_go_all_the_way(name: str) -> None:
+    """Printed, read again, differentiated, compiled; NumPy agrees with the reference."""
+    loss = lossdsl.parse(LEGAL[name])["a"]
+    assert lossdsl.parse(str(loss))["a"].program.value is loss.program.value
+    v, g = loss.compile("numpy").value_and_grad(0.3)
+    assert np.isclose(float(v), float(evaluate(loss.program, {"x": 0.3})), rtol=1e-12)
+    assert np.isclose(float(g), float(evaluate(loss.grad().program, {"x": 0.3})), rtol=1e-11, atol=1e-300)
+
+
 def test_300_nested_locals() -> None:
     text = "a(x: real, y: real) = u299 where u0 = x - y, " + ", ".join(f"u{k} = u{k - 1}/2 + u{k - 1}/2 + {k}" for k in range(1, 300))
     assert np.isclose(value(text, {"x": 2.0, "y": 1.0}), 1 + 299 * 300 / 2)

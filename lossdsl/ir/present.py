@@ -327,8 +327,11 @@ def _local_names(nodes: Iterable[Expr], taken: frozenset[str]) -> Iterator[str]:
         yield next(name for name in supply["c" if states(e) else "t"] if name not in taken)
 
 
+_DEEPEST = 100  # the reader takes a few hundred brackets one in another, and a person far fewer
+
+
 def share(roots: Sequence[Expr], scope: Scope) -> Shared:
-    """What is used more than once and is large enough for a name of its own."""
+    """What is used more than once and is large enough for a name of its own, and what would nest brackets too deep."""
     nodes = list(postorder(roots))
     classes = _classes(nodes)
     first, order = classes.first, classes.order
@@ -337,15 +340,23 @@ def share(roots: Sequence[Expr], scope: Scope) -> Shared:
     for e in leaders:
         uses.update(first[a] for a in e.args)
     weight: dict[Expr, int] = {}
+    depth: dict[Expr, int] = {}
     chosen: dict[Expr, None] = {}
     for e in leaders:
+        depth[e] = _depth(e, [depth[first[a]] if first[a] not in chosen else 0 for a in e.args])
         weight[e] = _weight(e, [weight[first[a]] if first[a] not in chosen else 1 + len(a.free) for a in e.args])
-        if _worth(uses[e], weight[e]) and _nameable(e):
+        if (_worth(uses[e], weight[e]) or (depth[e] > _DEEPEST and e not in roots)) and _nameable(e):
             chosen[e] = None
     names = _local_names(chosen, scope.taken)
     made = {e: Local(name, order[e], e) for e, name in zip(chosen, names, strict=True)}
     places = {e: (made[first[e]], order[e]) for e in nodes if first[e] in made}
     return Shared(tuple(made.values()), places)
+
+
+def _depth(e: Expr, parts: Sequence[int]) -> int:
+    """About how many brackets stand one in another; the left operand of a chain stands in none."""
+    chain = e.op in ("add", "sub", "mul", "div", "and", "or")
+    return max((d + (not chain or k > 0) for k, d in enumerate(parts)), default=0)
 
 
 def _weight(e: Expr, parts: Sequence[int]) -> int:
