@@ -43,7 +43,9 @@ def closed_form(program: Program, *, pieces: bool = False) -> Program:
     """Rewritten for people to read, and stable; with ``pieces``, with the derivatives that it has at kinks."""
     if large(program):
         return program
-    return simplify(stabilise(simplify(program, pieces=pieces)), pieces=pieces)
+    neat = simplify(program, pieces=pieces)
+    safe = stabilise(neat)
+    return neat if safe == neat else simplify(safe, pieces=pieces)
 
 
 def derived(program: Program, wrt: Sequence[str], *, pieces: bool = False) -> Program:

@@ -149,7 +149,10 @@ class Simplifier:
 
     def _collected(self, p: Product) -> list[Power]:
         """Powers of like bases joined where that holds for every value."""
-        powers: list[Power] = []
+        powers = [_power(f) for f in p.factors]
+        if len({_look(q.base) for q in powers}) == len(powers):
+            return powers
+        powers = []
         places: dict[int, list[int]] = {}
         for f in p.factors:
             new = _power(f)
@@ -350,7 +353,7 @@ class Simplifier:
     def reduction(self, e: Expr) -> Expr | None:
         op, binders = e.data
         body, guard = e.args
-        if op != "sum":
+        if op != "sum" or not _may_simplify(body, guard, binders):
             return None
         binders, body, guard = open_red(e)
         if body.free.isdisjoint(binders) and guard is TRUE and self._constant(body, binders):
@@ -416,6 +419,14 @@ class Simplifier:
         return self.solid(factor) if guard is not TRUE else self.ranges.finite(factor)
 
 
+def _may_simplify(body: Expr, guard: Expr, binders: Sequence[Index]) -> bool:
+    """Whether a sum is worth opening: it has a part free of the indices, a branch, terms, or an equality that fixes one."""
+    if body.op in ("pw", "add", "sub", "neg") or any(c.op == "cmp" and c.data == "==" for c in conjuncts(guard)):
+        return True
+    p = product(body)
+    return p.coefficient != 1 or any(f.base.free.isdisjoint(binders) for f in p.factors) or body.free.isdisjoint(binders)
+
+
 def _mean(e: Expr) -> Expr:
     """A sum over all of an axis above the length of the axis, written as a mean."""
     if e.op != "div":
@@ -459,6 +470,13 @@ def _power(f: Factor) -> Power:
     elif f.base.op == "call" and f.base.data == "sqrt" and f.power in (1, -1):
         base, exponent = f.base.args[0], HALF if f.power == 1 else neg(HALF)
     return Power(base, exponent, 1, (f,))
+
+
+def _look(e: Expr) -> tuple[str, object, frozenset[Index]]:
+    """What expressions have in common that are equal up to order and signs."""
+    if e.op in ("ref", "call"):
+        return e.op, e.data, e.free
+    return ("sum", None, e.free) if e.op in ("add", "sub") else (e.op, e.data[0] if e.op == "red" else None, e.free)
 
 
 def _root(base: Expr, exponent: Expr) -> Expr:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.expr import ONE, TWO, ZERO, Expr, call, cmp, conjuncts, div, mul, neg, num, open_red, red, sub
+from lossdsl.ir.expr import ONE, TWO, ZERO, Expr, call, cmp, conjuncts, div, mul, neg, num, open_red, postorder, red, sub
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, power, product, scale, terms, times
@@ -26,8 +26,13 @@ def stabilise(program: Program) -> Program:
     """The program in a form that neither overflows nor cancels where its equation need not, still as a person would write it."""
     run = Stabiliser(program)
     roots = settled(program.roots, run.step)
-    run.weights = True
-    return program.with_roots(settled(roots, run.step))
+    if any(e.op == "call" and e.data in _WEIGHTED for e in postorder(roots)):
+        run.weights = True
+        roots = settled(roots, run.step)
+    return program.with_roots(roots)
+
+
+_WEIGHTED = ("xlogy", "xlogdiv", "logdiv")
 
 
 class Stabiliser:
@@ -85,7 +90,7 @@ class Stabiliser:
                 return scale(p.coefficient, call(e.data, build_product(replace(p, coefficient=Fraction(1))), *e.args[1:]))
             case "xlogdiv" | "logdiv" if (share := self._sigmoid(*e.args[-2:])) is not None:
                 return call("log", share) if e.data == "logdiv" else call("xlogy", e.args[0], share)
-            case "xlogy" | "xlogdiv" | "logdiv" if self.weights:
+            case name if name in _WEIGHTED and self.weights:
                 return self._weighted_log(e)
             case "sqrt":
                 return self._root(product(e.args[0]))
