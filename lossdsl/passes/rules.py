@@ -58,6 +58,8 @@ hypot(a, b) - b -> b*hypot1m1(a/b) if positive(b)
 hypot(b, a) - b -> b*hypot1m1(a/b) if positive(b)
 softplus(a) - a -> softplus(-a) if finite(a)
 log(1 + a) -> log1p(a)
+xlogy(b, 1 + a) -> mul0(b, log1p(a)) if finite(b)
+exp(a)/expm1(a) -> -1/expm1(-a)
 log1p(exp(a)) -> softplus(a)
 expm1(-softplus(a)) -> -sigmoid(a)
 expm1(softplus(a)) -> exp(a)
@@ -67,6 +69,13 @@ sqrt(1 + a^2) -> hypot(1, a)
 """
 
 NEAT = """
+tanh(-a) -> -tanh(a)
+sinh(-a) -> -sinh(a)
+asinh(-a) -> -asinh(a)
+sin(-a) -> -sin(a)
+atan(-a) -> -atan(a)
+erf(-a) -> -erf(a)
+cbrt(-a) -> -cbrt(a)
 abs(a)^2 -> a^2
 logaddexp(a, 0) -> softplus(a)
 logaddexp(0, a) -> softplus(a)

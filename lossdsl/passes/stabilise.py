@@ -168,15 +168,15 @@ class Stabiliser:
     # -- ratios of exponentials
 
     def _ratio(self, p: Product) -> Expr | None:
-        exponentials = [f for f in p.factors if f.base.op == "call" and f.base.data == "exp"]
-        several = sum(abs(f.power) for f in exponentials) > 1 and any(self.logs.large(f.base) for f in exponentials)
-        if several or any(f.power < 0 for f in exponentials):
-            return self._merged(p, exponentials)
         for k, f in enumerate(p.factors):
             if f.power < 0 and f.base.op in ("add", "sub", "red", "call"):
                 out = self._tanh(p, k) or self._share(p, k) or self._absorbed(p, k)
                 if out is not None:
                     return out
+        exponentials = [f for f in p.factors if f.base.op == "call" and f.base.data == "exp"]
+        several = len(p.factors) > 1 and sum(abs(f.power) for f in exponentials) > 1 and any(self.logs.large(f.base) for f in exponentials)
+        if several or any(f.power < 0 for f in exponentials):
+            return self._merged(p, exponentials)
         return self._balanced(p)
 
     def _merged(self, p: Product, exponentials: Sequence[Factor]) -> Expr:
@@ -194,7 +194,10 @@ class Stabiliser:
             return None
         parts = terms(whole)
         places = {self.names.monomial(t.rest)[0]: i for i, t in enumerate(parts)}
+        large = any(f.power > 0 and self.logs.large(f.base) and self.logs.gained(f.base) for f in p.factors)
         for taken in _numerators(p.factors):
+            if large and not taken:  # the sigmoid alone would vanish where the factor above is infinite
+                continue
             x = times(power(f.base, f.power) for f in taken)
             name, content = self.names.monomial(x)
             i = places.get(name)
