@@ -7,6 +7,7 @@ read it, and reading, hygiene, composition, guards and empty sets are checked ag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -1026,8 +1027,6 @@ def extreme(best: Callable[[Sequence[float]], float]) -> Callable[[Sequence[floa
 
 
 def rename(text: str, old: str, new: str) -> str:
-    import re
-
     return re.sub(rf"\b{old}\b", new, text)
 
 

@@ -439,8 +439,6 @@ def _weighted(x: Array, w: Array) -> float:
 def _reduction(op: str, body: Callable[[Array], Any]) -> list[Means]:
     """Over an axis; guarded; two axes at once."""
     arg = "x > 1/2" if op in ("count", "any", "all") else "x"
-    wrap = "iverson" if op in ("any", "all") else ""
-    del wrap
     return [
         Means(f"{op} over an axis", f"a(x: real[n]) = 1*{op}[n]({arg})", {"x": X}, lambda x: body(x)),
         Means(f"{op} where a guard holds", f"a(x: real[n]) = 1*{op}[n | {FEW}]({arg})", {"x": X}, lambda x: body(x[x > 0])),
