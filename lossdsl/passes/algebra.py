@@ -140,19 +140,16 @@ def times(factors: Iterable[Expr]) -> Expr:
 
 def build_product(p: Product) -> Expr:
     """``-2*a*b/(3*c*d)``: one quotient at most, a sign in front."""
-    top = times(power(f.base, f.power) for f in p.factors if f.power > 0)
-    bottom = times(power(f.base, -f.power) for f in p.factors if f.power < 0)
+    above = [power(f.base, f.power) for f in p.factors if f.power > 0]
+    below = [power(f.base, -f.power) for f in p.factors if f.power < 0]
     c = abs(p.coefficient)
-    if bottom is not ONE or top is ONE:
-        top = mul(num(c.numerator), top) if c.numerator != 1 else top
-        bottom = mul(num(c.denominator), bottom) if c.denominator != 1 else bottom
-        out = num(c) if top.op == "num" and bottom is num(c.denominator) else div(top, bottom)
-    elif c == 1:
-        out = top
+    if not above or below:
+        bottom = times([num(c.denominator), *below])
+        out = div(times([num(c.numerator), *above]), bottom) if below else num(c)
     elif c.numerator == 1 and c.denominator < 1000:
-        out = div(top, num(c.denominator))
+        out = div(times(above), num(c.denominator))
     else:
-        out = mul(num(c), top)
+        out = times([num(c), *above])
     return neg(out) if p.coefficient < 0 else out
 
 

@@ -51,6 +51,8 @@ from lossdsl.passes.rules import KINKED, NEAT, Rules
 from lossdsl.passes.settle import settled
 from lossdsl.passes.stabilise import STEPS
 
+_MOST = 12  # terms that are looked at two by two
+
 
 def simplify(program: Program, *, pieces: bool = False) -> Program:
     """The program in its closed form; with ``pieces``, no ``piecewise`` becomes a function with kinks."""
@@ -111,7 +113,57 @@ class Simplifier:
                 alike.append(t)
         kept = [t for group in merged.values() for t in group]
         kept = [t for t in kept if t.coefficient or not self._disappears(t, kept)]
-        return build_sum(kept)
+        return build_sum(self._complemented(kept) or kept)
+
+    def _complemented(self, parts: Sequence[Term]) -> list[Term] | None:
+        """``k/b^m - k*c/b^(m + 1)``, where c is one of the terms of b, is ``k*(b - c)/b^(m + 1)``: 1 minus a share is the other."""
+        if len(parts) < 2 or len(parts) > _MOST:
+            return None
+        for i, t in enumerate(parts):
+            p = product(t.rest)
+            for k, f in enumerate(p.factors):
+                q = _power(f)
+                if q.exponent.op != "num" or q.exponent.data >= 0 or q.base.op not in ("add", "sub") or not self._divides(q.base):
+                    continue
+                others = p.factors[:k] + p.factors[k + 1 :]
+                for own in terms(q.base):
+                    rest = self._part_of(others, own.rest)
+                    if rest is None:
+                        continue
+                    found = self._whole(parts, i, Product(p.coefficient, (*rest, *self._built([_raised(q, 1)]))))
+                    if found is not None:
+                        j, ratio = found
+                        left = [Term(u.coefficient + (ratio if u is own else 0), u.rest) for u in terms(q.base)]
+                        above = build_sum([u for u in left if u.coefficient])
+                        made = self._fraction(p.coefficient * t.coefficient / ratio, (*rest, f), above)
+                        return [made if n == min(i, j) else u for n, u in enumerate(parts) if n not in (i, j) or n == min(i, j)]
+        return None
+
+    def _divides(self, base: Expr) -> bool:
+        return self.ranges.nonzero(base) and self.ranges.finite(base) and len(terms(base)) <= _MOST
+
+    def _part_of(self, factors: Sequence[Factor], part: Expr) -> tuple[Factor, ...] | None:
+        """The factors without those of a part of their product."""
+        left = list(factors)
+        for f in () if part is ONE else product(part).factors:
+            k = next((k for k, g in enumerate(left) if g.power // f.power > 0 and self.names.same(g.base, f.base)), None)
+            if k is None:
+                return None
+            left[k : k + 1] = [Factor(f.base, left[k].power - f.power)] if left[k].power != f.power else []
+        return tuple(left)
+
+    def _whole(self, parts: Sequence[Term], i: int, p: Product) -> tuple[int, Fraction] | None:
+        """Where a multiple of the product stands beside term i, and how many times it is term i's."""
+        name, content = self.names.monomial(build_product(p))
+        for j, u in enumerate(parts):
+            own, c = self.names.monomial(u.rest)
+            if j != i and own == name and u.coefficient * c * content:
+                return j, parts[i].coefficient * content / (u.coefficient * c)
+        return None
+
+    def _fraction(self, c: Fraction, factors: Sequence[Factor], above: Expr) -> Term:
+        p = product(above) if above.op not in ("add", "sub") else Product(Fraction(1), (Factor(above, 1),))
+        return Term(c * p.coefficient, build_product(Product(Fraction(1), (*p.factors, *factors))))
 
     def _finite(self, e: Expr) -> bool:
         return not self.ranges.reach(e).infinite
@@ -479,6 +531,10 @@ def _look(e: Expr) -> tuple[str, object, frozenset[Index]]:
     return ("sum", None, e.free) if e.op in ("add", "sub") else (e.op, e.data[0] if e.op == "red" else None, e.free)
 
 
+def _raised(q: Power, by: int) -> Power:
+    return replace(q, exponent=num(q.exponent.data + by))
+
+
 def _root(base: Expr, exponent: Expr) -> Expr:
     return call("sqrt", base) if exponent is HALF else pow_(base, exponent)
 
@@ -500,6 +556,8 @@ def _untidy(e: Expr) -> bool:
     while stack:
         x = stack.pop()
         if (x.op == "neg" or (x.op == "num" and x.data < 0)) and x is not e:
+            return True
+        if x.op == "mul" and x.args[1].op in ("mul", "div") and product(x.args[1]).coefficient != 1:
             return True
         if x.op in ("mul", "div", "neg"):
             one_over = x.op == "div" and x.args[0] is ONE
