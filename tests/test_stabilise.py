@@ -192,6 +192,7 @@ FORMS = {
     "a(x: real[n], w: positive[n]) = sqrt(sum[n](2*w*x^2))": "sqrt(2)*norm[n](sqrt(w)*x)",
     "a(x: real) = sqrt(x^2)": "abs(x)",
     "a(x: real, w: real) = sqrt(x^2 + w^2)": "hypot(x, w)",
+    "a(s: real, p: unit) = log(exp(p)) + log(exp(p)*exp(s))": "p + (p + s)",
     # nothing to gain, nothing changed
     "a(p: prob) = log(p) + log(1 - p)": "log(p) + log(1 - p)",
     "a(s: real) = log(sigmoid(s) + 1)": "log(sigmoid(s) + 1)",

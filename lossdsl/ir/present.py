@@ -37,6 +37,7 @@ from lossdsl.ir.expr import (
     call,
     cmp,
     conjuncts,
+    instance,
     is_condition,
     ix,
     neg,
@@ -101,26 +102,6 @@ def _sugared(e: Expr) -> Expr:
     return e
 
 
-def _places(pattern: Expr, binders: Sequence[Index], e: Expr) -> tuple[Expr, ...] | None:
-    """The values of the binders at which the pattern is ``e``, if there are any and they are determined."""
-    found: dict[Index, Expr] = {}
-    stack, seen = [(pattern, e)], set()
-    while stack:
-        p, q = stack.pop()
-        if (p, q) in seen or p.free.isdisjoint(binders):
-            continue
-        seen.add((p, q))
-        if p.op == "ix":
-            found.setdefault(p.data, q)
-        elif p.op == q.op and p.data == q.data and len(p.args) == len(q.args):
-            stack += zip(p.args, q.args, strict=True)
-        else:
-            return None
-    if len(found) < len(binders) or replace_indices(pattern, found) is not e:
-        return None
-    return tuple(found[b] for b in binders)
-
-
 def _normalised(e: Expr) -> tuple[Expr, tuple[Expr, ...]] | None:
     """The logsumexp and the index values of ``x - logsumexp[..](x)``."""
     if e.op != "sub" or e.args[1].op != "red" or e.args[1].data[0] != "logsumexp":
@@ -129,7 +110,7 @@ def _normalised(e: Expr) -> tuple[Expr, tuple[Expr, ...]] | None:
     binders = whole.data[1]
     if any(isinstance(b.axis, Range) for b in binders):
         return None
-    values = _places(whole.args[0], binders, e.args[0])
+    values = instance(whole.args[0], binders, e.args[0])
     return None if values is None else (whole, values)
 
 

@@ -85,6 +85,8 @@ class Logs:
         return ()
 
     def _log(self, e: Expr) -> Log | None:
+        if e.op == "call" and e.data == "exp":
+            return Log(e.args[0], self.risky(e))
         found = self._by_parts(e)
         if found is not None and found.gain and self.risky(e):
             return found

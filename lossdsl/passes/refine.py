@@ -216,7 +216,7 @@ def _paced(e: Expr, params: frozenset[str]) -> Expr:
     above = [f.base for f in p.factors for _ in range(f.power)]
     plain = [f for f in p.factors if f.power < 0 and (f.base.op in ("num", "size") or (f.base.op == "ref" and f.base.data in params))]
     below = [f.base for f in p.factors if f not in plain for _ in range(-f.power)]
-    twice = [d for d, n in Counter(below).items() if n > 1 and not (d.op == "call" and d.data in ("cosh", "exp"))]
+    twice = [d for d, n in Counter(below).items() if n > 1 and d.op != "pow" and not (d.op == "call" and d.data in ("cosh", "exp"))]
     if not twice or len(above) + len(below) > _MOST:
         return e
     wide = [n for n in above if n.free == e.free]

@@ -42,6 +42,7 @@ tanh(a)*cosh(a) -> sinh(a)
 exp(-softplus(a)) -> sigmoid(-a)
 exp(logsigmoid(a)) -> sigmoid(a)
 exp(log(a)) -> a if nonnegative(a)
+log(exp(a)) -> a
 a^(1/2) -> sqrt(a)
 sqrt(a^2) -> abs(a)
 sqrt(a^2 + b^2) -> hypot(a, b)
