@@ -101,7 +101,7 @@ class Simplifier:
             return None
         if e.op != "neg" and (found := self.rules(e)) is not None:
             return found
-        parts = _flat(e)
+        parts = terms(e)
         merged: dict[int, list[Term]] = {}
         for t in parts:
             name, content = self.names.monomial(t.rest)
@@ -597,11 +597,6 @@ def _divided(e: Expr, factor: Expr) -> Expr:
 
 def _negative(e: Expr) -> bool:
     return (e.op == "num" and e.data < 0) or (e.op != "num" and product(e).coefficient < 0)
-
-
-def _flat(e: Expr) -> list[Term]:
-    """The terms of a sum; ``x - logsumexp(..)`` inside it stays one."""
-    return terms(e)
 
 
 def _tidied(pairs: Sequence[tuple[Expr, Expr]], otherwise: Expr) -> Expr:
