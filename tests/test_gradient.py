@@ -128,3 +128,28 @@ def _directional(program, arrays, params, wrt, v):
     """Central difference of an array program along v, with stop's arguments at the base point."""
     out = program.outputs[0].name
     return reference.directional(program, arrays, params, {wrt: v})[out]
+
+
+CHAINS = {
+    "scalars": ("x: real[n]", "t0 = sum[n](x)", "t{1} = sum[n](x*tanh(t{0}))", "t299"),
+    "rows": ("x: real[n, d]", "t0[n] = sum[d](x)", "t{1}[n] = max[d](x - t{0}/2)", "sum[n](t299)"),
+    "matrix": ("x: real[n]", "t0[n] = x", "t{1}[n] = sum[i in n](tanh(t{0}[i])*x)/2", "sum[n](t299)"),
+    "branches": ("x: real[n]", "t0[n] = x", "t{1}[n] = piecewise(t{0}*x if t{0} > 1/10, t{0} + x^2 otherwise)", "sum[n](t299)"),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_three_hundred_stages_come_back(name: str) -> None:
+    """Neither the depth nor the number of stages is in the way, and the gradient is that of the value."""
+    inputs, first, step, last = CHAINS[name]
+    lines = [first, *(step.format(k - 1, k) for k in range(1, 300))]
+    loss = lossdsl.parse(f"a({inputs}) = {last} where\n  " + "\n  ".join(lines))["a"]
+    x = np.array([0.9, 0.4, 0.7]) if inputs.endswith("[n]") else np.array([[0.9, 0.4], [0.7, -0.3], [0.2, 1.1]])
+    fn = loss.compile("numpy")
+    value, slope = fn.value_and_grad(x)
+    assert np.isfinite(value) and np.isfinite(slope).all()
+    for at in np.ndindex(x.shape):
+        h = np.zeros_like(x)
+        h[at] = 1e-6
+        difference = (fn(x + h) - fn(x - h)) / 2e-6
+        assert math.isclose(slope[at], difference, rel_tol=1e-4, abs_tol=1e-6), (name, slope, difference)

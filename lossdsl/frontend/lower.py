@@ -534,10 +534,14 @@ class Lowering:
 
     def within(self, term: Term, scope: Scope) -> Term:
         """A term with the axes that the scope binds put in place; what several brackets share is worked out once."""
-        if not scope.bound or scope.bound.keys().isdisjoint(term.expr.free):
+        return self.replaced_in(term, scope.bound)
+
+    def replaced_in(self, term: Term, mapping: Mapping[Index, Expr]) -> Term:
+        """A term with indices replaced by others that nothing binds, with what the same replacement found before."""
+        if not mapping or mapping.keys().isdisjoint(term.expr.free):
             return term
-        memo = self.replaced.setdefault(frozenset(scope.bound.items()), {})
-        return term.map(replace_all(term.parts(), scope.bound, memo))
+        memo = self.replaced.setdefault(frozenset(mapping.items()), {})
+        return term.map(replace_all(term.parts(), mapping, memo))
 
     def local(self, name: LocalName) -> Steps[Array]:
         """The value of a local, worked out once, where it is defined."""
@@ -573,7 +577,7 @@ class Lowering:
         term: Term = yield self.term(local.body, inner)
         released = {s.index: own(self.axes[s.axis], s.axis) for s in slots if s.axis == s.name}
         found = tuple(self.settled(s, inner) for s in slots)
-        return Array(term.at(released), found)
+        return Array(self.replaced_in(term, released), found)
 
     def settled(self, slot: Slot, scope: Scope) -> Slot:
         """A slot whose axis the body has told."""
@@ -618,7 +622,8 @@ class Lowering:
                     near(axis.id, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"),
                 )
             if axis is None and head.name in self.axes:
-                index = fresh(self.axes[head.name])
+                axis_name = self.axes[head.name]
+                index = self.formal(head.name, axis_name) if scope is self.top else fresh(axis_name)
                 inner.bind_axis(head.name, self.axes[head.name], ix(index))
                 slots.append(Slot(head.name, head.name, index))
                 continue

@@ -12,7 +12,7 @@ A factor that may be infinite at a pole (the derivative of sqrt at 0) meets a fa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,18 +91,44 @@ class Stage:
 # -- terms and paths --------------------------------------------------------------------------------------------------
 
 
+Part = Generator[list["Term"], Expr, Expr]  # asks for parts of its terms, and gives an expression for all
+
+
+def _unwound(of: Callable[[Sequence[Term]], Part], terms: Sequence[Term]) -> Expr:
+    """What ``of`` gives for the terms, its parts worked out on a list: paths may be longer than Python's stack is deep."""
+    stack = [of(terms)]
+    value: Expr | None = None
+    while stack:
+        try:
+            part = next(stack[-1]) if value is None else stack[-1].send(value)
+        except StopIteration as done:
+            stack.pop()
+            value = done.value
+        else:
+            stack.append(of(part))
+            value = None
+    assert value is not None
+    return value
+
+
 def merge(terms: Sequence[Term]) -> Expr:
     """The sum of the terms; complementary paths become the branches of one ``piecewise``."""
+    return _unwound(_merged, terms)
+
+
+def _merged(terms: Sequence[Term]) -> Part:
     always = [t.adjoint for t in terms if not t.path]
     rest = [t for t in terms if t.path]
     parts = [total(always)] if always else []
     while rest:
-        literal = rest[0].path[0]
-        if literal.op == "not":
-            literal = literal.args[0]
+        literal = _positive(rest[0].path[0])
         yes, no, rest = _split(rest, literal)
-        parts.append(_choose(literal, merge(yes), merge(no)))
+        parts.append(_choose(literal, (yield yes), (yield no)))
     return total(parts)
+
+
+def _positive(literal: Expr) -> Expr:
+    return literal.args[0] if literal.op == "not" else literal
 
 
 def _split(terms: Sequence[Term], literal: Expr) -> tuple[list[Term], list[Term], list[Term]]:
@@ -131,14 +157,18 @@ def _choose(condition: Expr, yes: Expr, no: Expr) -> Expr:
 
 def union(paths: Sequence[Path]) -> Expr:
     """The condition under which any of the paths holds."""
-    if any(not p for p in paths):
+    return _unwound(_united, [Term(p, ONE) for p in paths])
+
+
+def _united(terms: Sequence[Term]) -> Part:
+    if any(not t.path for t in terms):
         return TRUE
-    if not paths:
+    if not terms:
         return FALSE
-    literal = paths[0][0].args[0] if paths[0][0].op == "not" else paths[0][0]
-    yes, no, rest = _split([Term(p, ONE) for p in paths], literal)
-    a, b = union([t.path for t in yes]), union([t.path for t in no])
-    other = union([t.path for t in rest])
+    literal = _positive(terms[0].path[0])
+    yes, no, rest = _split(terms, literal)
+    a, b = (yield yes), (yield no)
+    other = yield rest
     if (a is TRUE and b is TRUE) or other is TRUE:
         return TRUE
     if a is TRUE:
@@ -256,6 +286,7 @@ class Reverse:
         self.active: set[Expr] = set()
         self.marked: set[Expr] = set()
         self.stages: dict[Expr, Stage] = {}
+        self.renamed: dict[frozenset[tuple[Index, Expr]], dict[Expr, Expr]] = {}
 
     def run(self, outputs: Sequence[tuple[Expr, Expr, Sequence[Index]]]) -> dict[str, Expr]:
         """Adjoints of all wrt names, given outputs as (expression, adjoint, indices to sum over)."""
@@ -321,12 +352,10 @@ class Reverse:
     def _through(self, stage: Stage) -> None:
         """From a stage's adjoint to what its body uses."""
         term = combine(stage.terms)
-        slots = tuple(fresh(s.axis) for s in stage.slots)
-        renamed = {s: ix(n) for s, n in zip(stage.slots, slots, strict=True)}
-        node, adjoint, *conditions = substitute((stage.node, term.adjoint, *term.path), renamed)
+        node, adjoint = stage.node, term.adjoint
         binders, body, guard = open_red(node)
         self._mark(body)
-        path = _join(tuple(conditions), guard)
+        path = _join(term.path, guard)
         match node.data[0]:
             case "sum":
                 pass
@@ -342,7 +371,7 @@ class Reverse:
                 adjoint = div(times(adjoint, body), node)
             case _:
                 return
-        self._backward(body, replace(term, path=path, adjoint=adjoint), (*slots, *binders))
+        self._backward(body, replace(term, path=path, adjoint=adjoint), (*stage.slots, *binders))
 
     def _backward(self, root: Expr, term: Term, indices: tuple[Index, ...]) -> None:
         """Reverse mode inside one scope; ``indices`` are those that a place may fix or a sum must bind."""
@@ -374,26 +403,39 @@ class Reverse:
                     guard.append(in_range(ix(slot), place.data.axis))
             else:
                 pending.append((place, slot))
+        # slots of two stages may share a name
+        left = {i: fresh(i.axis) if isinstance(i.tag, str) else i for i in indices if i not in mapping}
+        mapping |= {i: ix(n) for i, n in left.items()}
+        mapping = {i: e for i, e in mapping.items() if e.data != i}
+        rest = list(left.values())
         for place, slot in pending:
             (place,) = substitute((place,), mapping)
-            point = _solve(place, ix(slot), [i for i in indices if i not in mapping], self.integers)
+            point = _solve(place, ix(slot), rest, self.integers)
             if point is None:
                 guard.append(cmp("==", place, ix(slot)))
             else:
                 index, value = point
+                rest.remove(index)
                 mapping = {i: replace_indices(v, {index: value}) for i, v in mapping.items()} | {index: value}
+                guard = list(substitute(guard, {index: value}))
                 guard.append(in_range(value, index.axis))
-        adjoint, *path = substitute((term.adjoint, *term.path), mapping)
-        path = [c for p in path for c in conjuncts(p)] + [c for g in substitute(guard, mapping) for c in conjuncts(g)]
+        adjoint, *path = self._placed((term.adjoint, *term.path), mapping)
+        path = [c for p in (*path, *guard) for c in conjuncts(p)]
         if FALSE in path:
             return
-        rest = [i for i in indices if i not in mapping]
         outer = tuple(dict.fromkeys(c for c in path if c.free.isdisjoint(rest)))
         inner = [c for c in dict.fromkeys(path) if not c.free.isdisjoint(rest)]
         value = summed(rest, adjoint, inner, self.classes)
         if stage and inner:
             outer = _join(outer, red("any", [i for i in rest if any(i in c.free for c in inner)], and_(*inner)))
         target.append(replace(term, path=outer, adjoint=value))
+
+    def _placed(self, roots: Sequence[Expr], mapping: Mapping[Index, Expr]) -> tuple[Expr, ...]:
+        """The expressions with indices put in place. Slots go first: what stages hold of each other is then renamed once for all."""
+        slots = {i: e for i, e in mapping.items() if isinstance(i.tag, str)}
+        shared = all(e.op == "ix" and isinstance(e.data.tag, str) for e in slots.values())
+        memo = self.renamed.setdefault(frozenset(slots.items()), {}) if shared else None
+        return substitute(substitute(roots, slots, memo), {i: e for i, e in mapping.items() if i not in slots})
 
     def _flows(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
         """What flows from a node to each active argument."""
@@ -545,7 +587,8 @@ def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
     """The expression over slots that stand for its free indices in order of first occurrence."""
     free = _free_in_order(e) if e.free else []
     slots = tuple(Index(i.axis, f"~{k}") for k, i in enumerate(free))
-    return replace_indices(e, {i: ix(s) for i, s in zip(free, slots, strict=True)}), slots
+    changed = {i: ix(s) for i, s in zip(free, slots, strict=True) if i != s}
+    return (replace_indices(e, changed) if changed else e), slots
 
 
 # -- public passes ----------------------------------------------------------------------------------------------------
