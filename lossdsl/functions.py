@@ -7,7 +7,7 @@ of what is known about its function: the front end reads ``args``, the gradient 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf
 
@@ -49,7 +49,7 @@ class Row:
     monotone: tuple[str | None, ...] = (None,)
     curvature: str | None = None
     lipschitz: tuple[str | None, ...] = (None,)
-    spell: dict[str, str] = None  # type: ignore[assignment]
+    spell: dict[str, str] = field(default_factory=dict)
     safe: str | None = None
     rules: tuple[str, ...] = ()
     integer: tuple[str, ...] = ()
@@ -57,12 +57,11 @@ class Row:
 
     def __post_init__(self) -> None:
         n = len(self.args)
-        object.__setattr__(self, "spell", dict(self.spell or {}))
-        for field in ("derivative", "domain", "monotone", "lipschitz"):
-            value = getattr(self, field)
+        for fact in ("derivative", "domain", "monotone", "lipschitz"):
+            value = getattr(self, fact)
             if len(value) == 1 and n > 1:
-                object.__setattr__(self, field, value * n)
-            assert len(getattr(self, field)) == n, (self.name, field)
+                object.__setattr__(self, fact, value * n)
+            assert len(getattr(self, fact)) == n, (self.name, fact)
 
     @property
     def arity(self) -> int:

@@ -29,6 +29,32 @@ def exact(run, *args):
     with torch.autocast(kind, enabled=False):
         return run(*args)
 '''
+_PULL = '''
+class {Pull}(torch.autograd.Function):
+    """The gradient of seed*loss by {names}; its backward is the second derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward({args}, seed):
+        return tuple(own(g, {args}, seed) for g in exact({pull}, {args}, seed))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, *seeds):
+        args = ctx.saved_tensors
+        return placed(exact({pull}_pull, *args, *seeds), (*REAL, len(args) - 1), len(args))
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        args = ctx.saved_tensors
+        seed = torch.zeros_like(args[-1]) if tangents[-1] is None else tangents[-1]
+        return exact({pull}_push, *args, *filled(tangents, args), seed)
+'''
 _CLASSES = '''
 REAL = {real}  # positions of the arguments that have a gradient
 FEW = {few}  # those that are differentiated by default
@@ -73,49 +99,7 @@ class Value0(torch.autograd.Function):
         return placed(exact(pull, *args, seed), FEW, len(args))
 
 
-class Pull(torch.autograd.Function):
-    """The gradient of seed*loss by the default names; its backward is the second derivative."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward({args}, seed):
-        return tuple(own(g, {args}, seed) for g in exact(pull, {args}, seed))
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, *seeds):
-        args = ctx.saved_tensors
-        return placed(exact(pull_pull, *args, *seeds), (*REAL, len(args) - 1), len(args))
-
-    @staticmethod
-    def jvp(ctx, *tangents):
-        args = ctx.saved_tensors
-        seed = torch.zeros_like(args[-1]) if tangents[-1] is None else tangents[-1]
-        return exact(pull_push, *args, *filled(tangents, args), seed)
-
-
-class PullAll(Pull):
-    """The gradient of seed*loss by every real argument."""
-
-    @staticmethod
-    def forward({args}, seed):
-        return tuple(own(g, {args}, seed) for g in exact(pull_all, {args}, seed))
-
-    @staticmethod
-    def backward(ctx, *seeds):
-        args = ctx.saved_tensors
-        return placed(exact(pull_all_pull, *args, *seeds), (*REAL, len(args) - 1), len(args))
-
-    @staticmethod
-    def jvp(ctx, *tangents):
-        args = ctx.saved_tensors
-        seed = torch.zeros_like(args[-1]) if tangents[-1] is None else tangents[-1]
-        return exact(pull_all_push, *args, *filled(tangents, args), seed)
+{pulls}
 
 
 class Value(torch.autograd.Function):
@@ -151,6 +135,7 @@ def apply(*args):
 '''
 
 
+_PULLS = (("Pull", "pull", "the default names"), ("PullAll", "pull_all", "every real argument"))
 FIRST = ("value", "pull", "pull_all")
 SECOND = ("push", "pull_pull", "pull_push", "pull_all_pull", "pull_all_push")
 _PLAIN = '''
@@ -223,7 +208,11 @@ class Tower:
         texts.append(_EXACT)
         args = ", ".join(f"x{k}" for k in range(len(order)))  # torch.compile counts the arguments of a forward
         few, real = (repr(tuple(order.index(n) for n in names)) for names in (self.wrt, self.real))
-        texts.append(_CLASSES.replace("{real}", real).replace("{few}", few).replace("{args}", args))
+        classes = _CLASSES
+        pulls = (_PULL.replace("{Pull}", c).replace("{pull}", p).replace("{names}", n).strip("\n") for c, p, n in _PULLS)
+        for place, value in (("{pulls}", "\n\n\n".join(pulls)), ("{real}", real), ("{few}", few), ("{args}", args)):
+            classes = classes.replace(place, value)
+        texts.append(classes)
         return with_helpers("\n\n".join(t.strip("\n") + "\n" for t in texts), TORCH)
 
 

@@ -128,7 +128,9 @@ def rules(texts: str) -> tuple[Rule, ...]:
 
 
 def _rule(text: str) -> Rule:
-    equation, where = _PARTS.fullmatch(text).groups("")  # type: ignore[union-attr]
+    parted = _PARTS.fullmatch(text)
+    assert parted is not None, text
+    equation, where = parted.groups("")
     left, right = (read(side, _LETTERS) for side in equation.split(" -> "))
     conditions = tuple((name, letter) for name, letter in (c.strip(" )").split("(") for c in where.split(",") if c))
     parts: Sequence[Term | Factor] = [Factor(left, 1)]
