@@ -51,11 +51,11 @@ def smallest(x, axis, where=None):
     "first_largest": '''
 def first_largest(x, axis, where=None):
     """The first position of the maximum where a condition holds; NaN if it holds nowhere."""
+    x, where = (x, None) if where is None else np.broadcast_arrays(x, where)
     if x.shape[axis] == 0:
         return x.sum(axis=axis) + np.nan
     if where is None:
         return x.argmax(axis=axis)
-    x, where = np.broadcast_arrays(x, where)
     at = np.where(where, x, -np.inf).argmax(axis=axis)
     hit = np.take_along_axis(where, np.expand_dims(at, axis), axis).squeeze(axis)
     at = np.where(hit, at, where.argmax(axis=axis))  # nothing but -inf: the first that counts

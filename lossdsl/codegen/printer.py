@@ -511,7 +511,7 @@ class _Printer:
     def _reference(self, e: Expr) -> Val:
         """An array at its indices: transposed, shifted or gathered as they say."""
         base = self._array(e)
-        plain = [a.data if a.op == "ix" else None for a in e.args]
+        plain = [a.data if _along(a, axis) else None for a, axis in zip(e.args, self._axes(e), strict=True)]
         if all(plain) and len(set(plain)) == len(plain):
             return self._blocked(self._sorted(replace(base, dims=tuple(i for i in plain if i))))
         shifts = [_shift(a, axis) for a, axis in zip(e.args, self._axes(e), strict=True)]
@@ -544,19 +544,19 @@ class _Printer:
     def _axes(self, e: Expr) -> Sequence[Axis]:
         if e.data in self.inputs:
             return self.inputs[e.data].axes
-        return [i.axis for i in self.slots[e.data].dims]
+        return [i.axis for i in self.slots[e.data].dims] if e.data in self.slots else ()
 
     def _gather(self, e: Expr, base: Val) -> Val:
         """Computed places first, with the plain indices they depend on; the other axes are slices after them."""
-        moving = frozenset(i for a in e.args if a.op != "ix" for i in a.free)
-        computed = [k for k, a in enumerate(e.args) if a.op != "ix" or a.data in moving or e.args.count(a) > 1]
+        loose = [k for k, (a, axis) in enumerate(zip(e.args, self._axes(e), strict=True)) if not _along(a, axis)]
+        moving = frozenset(i for k in loose for i in e.args[k].free)
+        computed = [k for k, a in enumerate(e.args) if k in loose or a.data in moving or e.args.count(a) > 1]
         rest = [k for k in range(len(e.args)) if k not in computed]
         array = base.text if computed == list(range(len(computed))) else self.backend.transpose(base.text, computed + rest)
         dims = self._dims(*(e.args[k].free for k in computed))
         at = [self._position(self._of(e.args[k]), dims) for k in computed]
         kept = tuple(e.args[k].data for k in rest)
-        loose = [k for k, c in enumerate(computed) if e.args[c].op != "ix"]
-        return self._sorted(Val(self.backend.pick(array, at, loose), ATOM, (*dims, *kept), base.type))
+        return self._sorted(Val(self.backend.pick(array, at, [k for k, c in enumerate(computed) if c in loose]), ATOM, (*dims, *kept), base.type))
 
     def _position(self, val: Val, dims: tuple[Index, ...]) -> str:
         text = self._at(val, dims)
@@ -787,6 +787,11 @@ def _changed_entries(e: Expr) -> Iterator[Entry]:
             at = _at_index(condition, relation)
             if at and at[0] in whole.free and at[0] not in value.free and value.free | at[1].free <= whole.free:
                 yield Entry("put", whole, value, *at, (condition,))
+
+
+def _along(e: Expr, axis: Axis) -> bool:
+    """Whether a place is an index that runs along the axis; one that runs along a range may leave it."""
+    return e.op == "ix" and e.data.axis == axis
 
 
 def _shift(e: Expr, axis: Axis) -> tuple[Index, int] | None:

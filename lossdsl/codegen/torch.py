@@ -62,12 +62,12 @@ def smallest(x, dim, where=None):
     "first_largest": '''
 def first_largest(x, dim, where=None):
     """The first position of the maximum where a condition holds; NaN if it holds nowhere."""
+    x, where = (x, None) if where is None else torch.broadcast_tensors(x, where)
     if x.shape[dim] == 0:
         return x.sum(dim=dim) + torch.nan
     if where is None:
         unknown, best = x.isnan(), x.nan_to_num(-torch.inf, torch.inf, -torch.inf).argmax(dim=dim)
         return torch.where(unknown.any(dim=dim), unknown.to(torch.uint8).argmax(dim=dim), best)
-    x, where = torch.broadcast_tensors(x, where)
     first = where & (x == torch.where(where, x, -torch.inf).amax(dim=dim, keepdim=True))
     return torch.where(first.any(dim=dim), first.to(torch.uint8).argmax(dim=dim).to(torch.float64), torch.nan)
 ''',

@@ -494,7 +494,7 @@ class Reverse:
 
     def _power(self, e: Expr, term: Term) -> Iterator[tuple[Expr, Term]]:
         base, exponent = e.args
-        if base in self.active:
+        if base in self.active and exponent is not ZERO:
             whole = exponent.op == "num" and exponent.data >= 1
             power = pow_(base, num(exponent.data - 1) if exponent.op == "num" else sub(exponent, ONE))
             if whole or self._nonzero(base, term.path) or self.ranges.of(sub(exponent, ONE)).low >= 0:
@@ -741,7 +741,7 @@ class Forward:
     def _power(self, e: Expr, base_tangent: Expr, exponent_tangent: Expr) -> Expr:
         base, exponent = e.args
         terms = []
-        if base_tangent is not ZERO:
+        if base_tangent is not ZERO and exponent is not ZERO:
             power = pow_(base, num(exponent.data - 1) if exponent.op == "num" else sub(exponent, ONE))
             safe = self.ranges.nonzero(base) or self.ranges.of(sub(exponent, ONE)).low >= 0
             slope = mul(exponent, power) if safe or exponent.op == "num" else call("mul0", exponent, power)
