@@ -473,7 +473,7 @@ class Reverse:
                 pole = not self._excluded(rows.poles(e.data, e.args), path)
                 careful = replace(term, pole=term.pole or (pole and not self._nonzero(a, path)))
                 after = term.pole or (pole and e.data not in _INFINITE_VALUE)
-                gate = term.gate or rows.kinks(e.data, e.args) is not FALSE
+                gate = term.gate or e.data == "mul0" or rows.kinks(e.data, e.args) is not FALSE
                 for x, rate in zip(e.args, rows.derivative(e.data, e.args), strict=True):
                     if x in self.active and rate is not None and rate is not ZERO:
                         yield x, replace(self._times(careful, rate), pole=after, gate=gate)
