@@ -44,9 +44,26 @@ def search(query: str) -> list[str]:
     raise NotYet("the library cannot be searched by properties yet", hint="library(family=..) lists names; loss.claims is what is said")
 
 
-def from_sympy(expression: Any) -> Loss:
-    """A loss from a SymPy expression."""
-    raise NotYet("losses are not read from SymPy yet", hint="parse reads an equation as text")
+def from_sympy(expression: Any, name: str = "loss", *, inputs: Any = None, params: Any = None,
+               wrt: Sequence[str] | str | None = None) -> Loss:
+    """A loss from a SymPy expression: symbols become inputs or hyper-parameters, each ``IndexedBase`` an array.
+
+    ``inputs`` and ``params`` list names in order: strings, symbols, or what another loss declares (``loss.inputs``). A mapping says
+    more of a name: its kind and default as in the language (``{"y": "sign"}``, ``{"delta": "positive = 1"}``), a default
+    (``{"delta": 1}``), or None. Symbols that stand in neither are inputs in alphabetical order, or hyper-parameters if ``inputs``
+    is given. A kind that is not said is that of the symbol's assumptions; a subscript is a class.
+
+    A sum from 0 to ``n - 1`` (or from 1 to n) whose index is a subscript runs along an axis: the one that the array's declared kind
+    names, else ``k`` for a length ``n_k``, else the length's own name. A product with ``log(0)`` or a condition that is 0 is 0, as
+    in the language.
+
+    Raises ``LossError`` for what the language cannot say, by name. Nothing is evaluated: neither text as Python nor the expression
+    by SymPy.
+    """
+    from lossdsl.symbolic.from_sympy import source
+
+    (loss,) = parse(source(expression, name, inputs, params, wrt), "<SymPy>").values()
+    return loss
 
 
 class Loss:
@@ -111,8 +128,15 @@ class Loss:
         return f"$\\displaystyle {self.latex()}$"
 
     def sympy(self) -> Any:
-        """The equation as a SymPy expression."""
-        raise NotYet(f"{self.name} cannot be given as a SymPy expression yet", hint="str(loss) and loss.latex() print its equation")
+        """The equation as a SymPy expression.
+
+        Inputs and hyper-parameters are symbols with the assumptions of their kinds, arrays are ``IndexedBase``, axis ``k`` runs from 0 to
+        ``n_k - 1``, guards are conditions. What SymPy would simplify wrongly stays as it is written. Raises ``LossError`` for a
+        construct that SymPy does not have, by name.
+        """
+        from lossdsl.symbolic.to_sympy import to_sympy
+
+        return to_sympy(self.program)
 
     def properties(self, wrt: str | Sequence[str] | None = None) -> Any:
         """What is proved of the loss, by tag."""
