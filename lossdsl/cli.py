@@ -113,6 +113,39 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="T
         raise typer.Exit(1)
 
 
+disk = typer.Typer(help="Show what is kept between runs, or clear it.", invoke_without_command=True)
+app.add_typer(disk, name="cache")
+
+
+@disk.callback()
+def cache_(context: typer.Context) -> None:
+    """Show where compiled losses are kept between runs, how many there are and their size; LOSSDSL_CACHE moves the folder or is off."""
+    if context.invoked_subcommand is not None:
+        return
+    from lossdsl import cache
+
+    kept = cache.entries()
+    size = sum(s.st_size for _, s in kept) / 1e6
+    try:
+        print(f"path     {cache.place()}")
+        cache.folder()
+        print(f"entries  {len(kept)}\nsize     {size:.1f} MB of at most {cache.MOST / 1e6:.0f} MB")
+    except cache.Refused as why:
+        print(f"nothing is kept: {why}")
+    except FileNotFoundError:
+        print("entries  0")
+    except OSError as why:
+        print(f"nothing is kept: {why.strerror}")
+
+
+@disk.command()
+def clear() -> None:
+    """Remove everything that is kept."""
+    from lossdsl import cache
+
+    cache.clear()
+
+
 @app.command()
 def demo(output: Annotated[Path, typer.Option(help="Where the plot is written.")] = Path("lossdsl-demo.png")) -> None:
     """Fit a line to real data with outliers under three losses, one written for the occasion."""

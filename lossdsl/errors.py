@@ -88,3 +88,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint with the nearest known names, or None."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else None
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names for a sentence, and no more than fit into it."""
+    names = list(names)
+    if len(names) > most:
+        return ", ".join(names[:most]) + ", .."
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)

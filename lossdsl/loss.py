@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lossdsl import frontend, pipeline
+from lossdsl import frontend
 from lossdsl.errors import LossError, NotYet, did_you_mean
-from lossdsl.ir import text
 from lossdsl.ir.program import Input, Note, Param, Program
+from lossdsl.ir.wrt import differentiable, differentiated
 
 if TYPE_CHECKING:
     from lossdsl.runtime.on_numpy import Compiled
@@ -101,7 +101,9 @@ class Loss:
         return tuple(n for n in self.notes if n.tag in ("survey", "claim"))
 
     def __str__(self) -> str:
-        return text.program(self.program)
+        from lossdsl.ir.text import program
+
+        return program(self.program)
 
     def __repr__(self) -> str:
         return f"<Loss {self.name}({', '.join(i.name for i in self.inputs)})>"
@@ -148,6 +150,8 @@ class Loss:
 
     def after(self, step: str) -> Loss:
         """The program after a step of the compiler (``pipeline.STEPS``)."""
+        from lossdsl import pipeline
+
         if step not in pipeline.STEPS:
             hint = did_you_mean(step, pipeline.STEPS) or f"steps are {', '.join(pipeline.STEPS)}"
             raise LossError(f"there is no step {step!r}", hint=hint)
@@ -155,15 +159,21 @@ class Loss:
 
     def grad(self, wrt: str | Sequence[str] | None = None) -> Loss:
         """The gradient as a closed form, with the axes of the input; several names give several outputs."""
-        return Loss(pipeline.derived(self._scalar("a gradient"), pipeline.differentiated(self.program, wrt)))
+        from lossdsl import pipeline
+
+        return Loss(pipeline.derived(self._scalar("a gradient"), differentiated(self.program, wrt)))
 
     def hess(self, wrt: str | None = None) -> Loss:
         """The Hessian as a closed form, with the input's axes twice."""
+        from lossdsl import pipeline
+
         name = self._one(wrt, "a Hessian")
         return Loss(pipeline.second(self._scalar("a Hessian"), name))
 
     def hvp(self, wrt: str | None = None) -> Loss:
         """The Hessian times a vector, which is the further input ``v_<name>``."""
+        from lossdsl import pipeline
+
         name = self._one(wrt, "a Hessian-vector product")
         return Loss(pipeline.hessian_vector(self._scalar("a Hessian-vector product"), name, f"v_{name}"))
 
@@ -188,7 +198,7 @@ class Loss:
         """
         from lossdsl.runtime import backends
 
-        names = pipeline.differentiable(self.program, wrt)
+        names = differentiable(self.program, wrt)
         compiled: Compiled = backends.compile(self._scalar("compile"), backend, names, axes, dict(params))
         return compiled
 
@@ -196,7 +206,7 @@ class Loss:
         """A standalone module for a backend, which imports nothing of lossdsl."""
         from lossdsl.runtime import backends
 
-        return backends.source(self.program, backend, pipeline.differentiable(self.program, wrt))
+        return backends.source(self.program, backend, differentiable(self.program, wrt))
 
     def module(self, learn: str | Sequence[str] = (), reduction: str = "mean", **params: float) -> Any:
         """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters.
@@ -208,7 +218,7 @@ class Loss:
         return torch_backend().module(self.program, (learn,) if isinstance(learn, str) else tuple(learn), dict(params), reduction)
 
     def _one(self, wrt: str | None, what: str) -> str:
-        names = pipeline.differentiated(self.program, wrt)
+        names = differentiated(self.program, wrt)
         if wrt is not None and len(names) > 1:
             raise LossError(f"{what} of {self.name} is by one input, and {', '.join(names)} were named", hint="take one for each")
         return names[0]

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tools import compile_anew
 
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Beside others, a worker computes on one core."""
+    """Beside others, a worker computes on one core. What is tested is made anew."""
+    compile_anew()
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 

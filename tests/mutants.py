@@ -229,7 +229,9 @@ def killed(name: str, programs: int) -> str:
         MUTANTS[name]()
     from programs import write
     from test_random_programs import Seen, check
+    from tools import compile_anew
 
+    compile_anew()
     seen = Seen()
     for i in range(programs):
         case = write(b"mutant" + i.to_bytes(2, "big"), 8 + i % 25)

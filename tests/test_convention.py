@@ -479,7 +479,7 @@ def test_moved_axes_are_named_as_given() -> None:
 
 
 def _remade(name: str) -> Compiled:
-    return Compiled({"huber": HUBER}[name], ("f",), recipe=(_remade, (name,)))
+    return Compiled({"huber": HUBER}[name], ("f",), recipe=lambda: (_remade, (name,)))
 
 
 def test_pickle_and_copy() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lossdsl.errors import listed
 from lossdsl.frontend import syntax
-from lossdsl.frontend.resolve import listed, near
+from lossdsl.frontend.resolve import near
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import Array, IndexName
 from lossdsl.ir.expr import Expr, Index, Range, fresh, ix

@@ -1,15 +1,55 @@
-"""Where the grammar and the library lie: at the top of a checkout, or inside an installed package."""
+"""Files of losses: how their text is read, and which of them the library has."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+from lossdsl.errors import LossError, did_you_mean, listed
+from lossdsl.package import data_path
+
+MAX_SIZE = 1_000_000
+
+
+def read(path: Path) -> str:
+    """The text of a file."""
+    try:
+        if path.stat().st_size > 4 * MAX_SIZE:
+            raise LossError(f"{path} is larger than {MAX_SIZE:,} characters", hint="split it into several files")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise LossError(f"{path} is no text in UTF-8", hint="save it as UTF-8") from None
+    except OSError as error:
+        raise LossError(f"{path} cannot be read: {error.strerror}", hint="name a file of losses: my.loss") from None
+
+
+def clean(text: str) -> str:
+    """A text without what editors add unseen: a byte order mark, carriage returns before line ends."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 @cache
-def data_path(name: str) -> Path:
-    """The folder of the package's data: ``grammar`` or ``library``."""
-    installed = _PACKAGE / "_data" / name
-    return installed if installed.is_dir() else _PACKAGE.parent / name
+def library_paths() -> dict[str, Path]:
+    """The library's files by the name of the loss that each is for."""
+    return {path.stem: path for path in sorted(data_path("library").glob("*/*.loss"))}
+
+
+@cache
+def aliases() -> dict[str, Path]:
+    """Further public names that the library's files define."""
+    out: dict[str, Path] = {}
+    for stem, path in library_paths().items():
+        for m in re.finditer(r"^([A-Za-z]\w*)", read(path), re.MULTILINE):
+            if m[1] != stem:
+                out.setdefault(m[1], path)
+    return out
+
+
+def library_names(family: str | None = None) -> list[str]:
+    """Names of the library's losses, of one family (a folder) or of all."""
+    paths = library_paths()
+    families = sorted({p.parent.name for p in paths.values()})
+    if family is not None and family not in families:
+        raise LossError(f"the library has no family '{family}'", hint=did_you_mean(family, families) or f"families are {listed(families)}")
+    return [name for name, path in paths.items() if family in (None, path.parent.name)]

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from lossdsl.errors import LossError, Source, Span, did_you_mean
+from lossdsl.errors import LossError, Source, Span, did_you_mean, listed
 from lossdsl.frontend import syntax
-from lossdsl.frontend.files import data_path
+from lossdsl.frontend.files import aliases, clean, library_paths, read
 from lossdsl.frontend.lower import Compiled, lower
-from lossdsl.frontend.parse import MAX_SIZE, clean, parse
+from lossdsl.frontend.parse import parse
 from lossdsl.frontend.remarks import Remark
-from lossdsl.frontend.resolve import Blame, Signature, listed, resolve
+from lossdsl.frontend.resolve import Blame, Signature, resolve
 from lossdsl.frontend.steps import Steps, run
 from lossdsl.ir.program import Program
 
-_lock = threading.RLock()
 Key = tuple[tuple[str, Any], ...]  # the functions that hyper-parameters stand for
 _active: list[Entry] = []  # definitions that are being looked at, each for the one before
 
@@ -93,6 +90,7 @@ class File:
     def __init__(self, text: str, origin: str, folders: Sequence[Path] = ()) -> None:
         text = clean(text)
         self.source, self.folders = Source(text, origin), tuple(folders)
+        self._looked: dict[tuple[Path, File | None], None] = {}
         definitions, self.errors = parse(text, origin)
         self.entries: dict[str, Entry] = {}
         for d in definitions:
@@ -115,13 +113,27 @@ class File:
             return found
         for folder in self.folders:
             path = folder / f"{name}.loss"
-            if path.is_file() and str(path) != self.source.origin:
-                return _folder_file(path, path.stat().st_mtime_ns).entries.get(name)
+            if str(path) == self.source.origin:
+                continue
+            beside = _folder_file(path, path.stat().st_mtime_ns) if path.is_file() else None
+            self._looked[path, beside] = None
+            if beside is not None:
+                return beside.entries.get(name)
         return library_entry(name)
+
+    def drawn(self) -> list[tuple[Path, File | None]]:
+        """The files beside this one that it has looked for, and those that they have, with what was there."""
+        out: dict[tuple[Path, File | None], None] = {}
+        waiting = [self]
+        while waiting:
+            new = waiting.pop()._looked.keys() - out.keys()
+            out |= dict.fromkeys(new)
+            waiting += [file for _, file in new if file is not None]
+        return list(out)
 
     def names(self) -> list[str]:
         """The losses that may be called here."""
-        return [*self.entries, *_library_paths()]
+        return [*self.entries, *library_paths()]
 
 
 def _broken_name(source: Source, error: LossError) -> str | None:
@@ -138,104 +150,43 @@ def _broken_name(source: Source, error: LossError) -> str | None:
     return None
 
 
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > 4 * MAX_SIZE:
-            raise LossError(f"{path} is larger than {MAX_SIZE:,} characters", hint="split it into several files")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise LossError(f"{path} is no text in UTF-8", hint="save it as UTF-8") from None
-    except OSError as error:
-        raise LossError(f"{path} cannot be read: {error.strerror}", hint="name a file of losses: my.loss") from None
-
-
 @lru_cache(maxsize=256)
 def _folder_file(path: Path, changed: int) -> File:
     """A file beside the one that is read, as it was when it was last changed."""
-    return File(_read(path), str(path), (path.parent,))
+    return File(read(path), str(path), (path.parent,))
 
 
 # -- the library ------------------------------------------------------------------------------------------------------
 
 
 @cache
-def _library_paths() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(data_path("library").glob("*/*.loss"))}
-
-
-@cache
 def _library_file(path: Path) -> File:
-    return File(_read(path), str(path))
-
-
-@cache
-def _aliases() -> dict[str, Path]:
-    """Further public names that the library's files define."""
-    out: dict[str, Path] = {}
-    for stem, path in _library_paths().items():
-        for m in re.finditer(r"^([A-Za-z]\w*)", _read(path), re.MULTILINE):
-            if m[1] != stem:
-                out.setdefault(m[1], path)
-    return out
+    return File(read(path), str(path))
 
 
 def library_entry(name: str) -> Entry | None:
     """A loss of the library by the name of its file, or by another name that a file defines."""
-    path = _library_paths().get(name) or _aliases().get(name)
+    path = library_paths().get(name) or aliases().get(name)
     return _library_file(path).entries.get(name) if path else None
 
 
-def library_names(family: str | None = None) -> list[str]:
-    """Names of the library's losses, of one family (a folder) or of all."""
-    paths = _library_paths()
-    families = sorted({p.parent.name for p in paths.values()})
-    if family is not None and family not in families:
-        raise LossError(f"the library has no family '{family}'", hint=did_you_mean(family, families) or f"families are {listed(families)}")
-    return [name for name, path in paths.items() if family in (None, path.parent.name)]
+# -- programs ---------------------------------------------------------------------------------------------------------
 
 
-# -- loading ----------------------------------------------------------------------------------------------------------
-
-
-def load_text(text: str, origin: str = "<text>", functions: Mapping[str, str] | None = None) -> dict[str, Program]:
-    """The programs of a text, by name; private definitions are not listed.
-
-    ``functions`` says which function a function-valued hyper-parameter stands for, ``{"dist": "cosine"}``. Raises one
-    ``LossError`` for all that is wrong, with the further errors in ``others``.
-    """
-    with _lock:
-        return _programs(File(text, origin), functions or {})
-
-
-def load_text_with_warnings(text: str, origin: str = "<text>", folders: Sequence[Path] = ()) -> tuple[dict[str, Program], list[Remark]]:
-    """The programs of a text, and what is legal and suspicious in it."""
-    with _lock:
-        file = File(text, origin, folders)
-        programs = _programs(file, {})
-        remarks = [r for e in file.entries.values() if not e.is_template() for r in run(e.lowered({})).remarks]
-        return programs, sorted(remarks, key=lambda r: r.span.start)
-
-
-def load_path(path: str | os.PathLike[str], functions: Mapping[str, str] | None = None) -> dict[str, Program]:
-    """The programs of a file; losses that it mentions are also looked for in its folder."""
-    place = Path(path)
-    with _lock:
-        return _programs(File(_read(place), str(place), (place.parent,)), functions or {})
-
-
-def load_library(name: str, functions: Mapping[str, str] | None = None) -> Program:
+def library_program(name: str, functions: Mapping[str, str]) -> Program:
     """A loss of the library."""
-    with _lock:
-        entry = library_entry(name)
-        if entry is None or name.startswith("_"):
-            known = [*_library_paths(), *_aliases()]
-            raise LossError(f"the library has no loss '{name[:60]}'", hint=did_you_mean(name, known) or "lossdsl.library() lists its names")
-        return run(entry.lowered(functions or {})).program
+    entry = library_entry(name)
+    if entry is None or name.startswith("_"):
+        known = [*library_paths(), *aliases()]
+        raise LossError(f"the library has no loss '{name[:60]}'", hint=did_you_mean(name, known) or "lossdsl.library() lists its names")
+    return run(entry.lowered(functions)).program
 
 
-def _programs(file: File, functions: Mapping[str, str]) -> dict[str, Program]:
+def file_programs(file: File, functions: Mapping[str, str]) -> tuple[dict[str, Program], list[Remark]]:
+    """The programs of a file, by name, and what is legal and suspicious in it."""
     errors = list(file.errors)
     out: dict[str, Program] = {}
+    remarks: list[Remark] = []
     for entry in file.entries.values():
         try:
             if entry.name.startswith("_") and entry.is_template():
@@ -245,6 +196,7 @@ def _programs(file: File, functions: Mapping[str, str]) -> dict[str, Program]:
             if not any(error is e for e in errors):
                 errors.append(error)
         else:
+            remarks += compiled.remarks
             if not entry.name.startswith("_"):
                 out[entry.name] = compiled.program
     if errors:
@@ -256,7 +208,7 @@ def _programs(file: File, functions: Mapping[str, str]) -> dict[str, Program]:
             source=file.source,
             hint="a definition is: name(inputs; hyper-parameters) = equation",
         )
-    return out
+    return out, sorted(remarks, key=lambda r: r.span.start)
 
 
 def _own(entry: Entry, functions: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from lossdsl.errors import Source, Span
+from lossdsl.errors import Source, Span, listed
 from lossdsl.frontend import syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.bounds import escapes
@@ -29,7 +29,6 @@ from lossdsl.frontend.resolve import (
     grouped,
     in_reach,
     inside,
-    listed,
     near,
 )
 from lossdsl.frontend.steps import Steps

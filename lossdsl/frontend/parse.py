@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossdsl.errors import LossError, Source, Span
 from lossdsl.frontend import complaints
+from lossdsl.frontend.files import MAX_SIZE, clean
 from lossdsl.frontend.syntax import (
     Annotation,
     Axis,
@@ -37,7 +38,6 @@ from lossdsl.frontend.syntax import (
 if TYPE_CHECKING:
     from lark import Lark
 
-MAX_SIZE = 1_000_000
 MAX_DEPTH = 500
 
 _lock = threading.Lock()
@@ -58,11 +58,6 @@ def parse(text: str, origin: str = "<text>") -> tuple[list[Definition], list[Los
         except LossError as error:
             errors.append(error)
     return definitions, errors
-
-
-def clean(text: str) -> str:
-    """A text without what editors add unseen: a byte order mark, carriage returns before line ends."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _definition(source: Source, start: int, end: int) -> Definition:

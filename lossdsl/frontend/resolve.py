@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import inf
 from typing import Any, NoReturn, Protocol
 
-from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean
+from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean, listed
 from lossdsl.frontend import syntax, words
 from lossdsl.frontend.steps import Steps
 from lossdsl.ir.program import Input, Note, Param
@@ -44,14 +44,6 @@ def near(name: str, known: Iterable[str], otherwise: str) -> str:
     """A hint at the nearest known name, or another hint; a crowd of names is not searched."""
     names = list(dict.fromkeys(known))
     return (did_you_mean(name, names) if len(names) <= _MANY else None) or otherwise
-
-
-def listed(names: Iterable[str], most: int = 12) -> str:
-    """Names for a sentence, and no more than fit into it."""
-    names = list(names)
-    if len(names) > most:
-        return ", ".join(names[:most]) + ", .."
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,11 @@ def _make(op: str, args: tuple[Expr, ...] = (), data: Any = None) -> Expr:
         return e
 
 
+def restored(op: str, args: tuple[Expr, ...], data: Any = None) -> Expr:
+    """The node that was made of these parts before and written down: nothing is folded anew."""
+    return _make(op, args, data)
+
+
 def live() -> int:
     """How many nodes there are: what bounds the work of writing names out."""
     return len(_table)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossdsl.errors import LossError, NotYet, did_you_mean
-from lossdsl.ir import text
 from lossdsl.ir.program import Program
 
 NAMES = ("reference", "numpy", "torch")
@@ -15,7 +14,13 @@ PLANNED = ("c", "triton")
 
 def compile(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[str, int] | None, params: Mapping[str, Any]) -> Any:
     """A callable for a program; it pickles as the program's text."""
-    recipe = revive, (text.program(program), program.name, backend, tuple(wrt), axes, dict(params))
+    params, axes = dict(params), dict(axes) if isinstance(axes, Mapping) else axes  # what a caller does to his own later is no matter
+
+    def recipe() -> tuple[Any, ...]:
+        from lossdsl.ir import text
+
+        return revive, (text.program(program), program.name, backend, tuple(wrt), axes, params)
+
     match _known(backend):
         case "reference":
             from lossdsl.runtime import on_reference
@@ -34,9 +39,9 @@ def source(program: Program, backend: str, wrt: Sequence[str]) -> str:
         case "torch":
             return str(torch_backend().source(program, wrt))
         case "numpy":
-            from lossdsl.runtime import kernels
+            from lossdsl.runtime import on_numpy
 
-            return kernels.standalone(program, wrt)
+            return on_numpy.source(program, wrt)
     raise LossError("the reference evaluates a program as it stands and prints no source", hint="backends with a source: numpy, torch")
 
 

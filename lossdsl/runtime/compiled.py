@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from lossdsl.errors import LossError, NotYet
 from lossdsl.ir.program import Program
 
+Recipe = Callable[[], tuple[Any, ...]]
+
 
 class CompiledLoss:
-    """A loss compiled for a backend. ``recipe`` rebuilds it when it is unpickled: a function and its arguments."""
+    """A loss compiled for a backend. ``recipe`` says how it is rebuilt when it is unpickled: by a function of arguments."""
 
     backend: str
 
-    def __init__(self, program: Program, wrt: Sequence[str], recipe: tuple[Any, ...] | None) -> None:
+    def __init__(self, program: Program, wrt: Sequence[str], recipe: Recipe | None) -> None:
         self.program, self.wrt, self._recipe = program, tuple(wrt), recipe
 
     @property
@@ -24,7 +26,7 @@ class CompiledLoss:
     def __reduce__(self) -> Any:
         if self._recipe is None:
             raise TypeError(f"{self.name} was compiled from a bare program, which does not pickle; compile it from a loss")
-        return self._recipe
+        return self._recipe()
 
     def __deepcopy__(self, memo: object) -> Self:
         return self

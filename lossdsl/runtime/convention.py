@@ -15,7 +15,6 @@ from typing import Any
 from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import INF, Expr, assign, fold, neg, num, references
 from lossdsl.ir.program import Input, Param, Program
-from lossdsl.ir.text import expression
 
 REDUCTIONS = ("mean", "sum", "none")
 OPTIONS = ("reduction", "sample_weight", "sample_mask", "check")
@@ -222,6 +221,8 @@ def number(value: Number) -> Expr:
 def require(program: Program, condition: Expr, values: Mapping[str, Number]) -> None:
     """Refuse values of hyper-parameters that break a condition of the definition."""
     if not holds(condition, values):
+        from lossdsl.ir.text import expression
+
         found = ", ".join(f"{n} is {_plain(values[n])}" for n in sorted(references([condition])))
         raise LossError(f"{program.name} requires {expression(condition)}, but {found}")
 

@@ -10,12 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossdsl import pipeline
-from lossdsl.codegen.numpy import NUMPY
-from lossdsl.codegen.printer import Frame, print_function, with_helpers
-from lossdsl.ir.program import BATCH, Program
-from lossdsl.schedule import schedule
-
 Array = NDArray[Any]
 
 _BLOCK = 128 * 1024  # bytes of one intermediate: several of them fit into a second-level cache
@@ -43,41 +37,11 @@ class Kernel:
         return max((math.prod(sizes.get(a, 1) for a in axes) for axes in self.widths), default=1)
 
 
-def build(program: Program) -> Kernel:
-    """Print and load a legalised program."""
-    scheduled = schedule(program)
-    source = with_helpers(print_function(program, scheduled, NUMPY, "kernel"), NUMPY)
+def load(printed: Mapping[str, Any], name: str) -> Kernel:
+    """The kernel that ``numpy_source.kernel`` has printed."""
     space: dict[str, Any] = {}
-    exec(compile(source, f"<lossdsl {program.name}>", "exec"), space)  # our own printed text, never a user's
-    widths = {tuple(str(i.axis) for i in (*s.indices, *s.over) if i.axis != BATCH) for s in scheduled.stages}
-    batched = any(BATCH in i.axes for i in program.inputs)
-    rows = tuple(batched and any(i.axis == BATCH for i in o.indices) for o in program.outputs)
-    return Kernel(space["kernel"], source, tuple(sorted(widths)), rows)
-
-
-def standalone(program: Program, wrt: Sequence[str]) -> str:
-    """A module of the functions ``value`` and ``value_and_grad`` that needs nothing of this package.
-
-    Every input has a leading batch axis, but for a loss that names its sample axis.
-    """
-    names = frozenset() if program.batch else frozenset(i.name for i in program.inputs)
-    rows = "of each row; every input has a leading axis of rows" if names else "for one set of samples"
-    defaults = {p.name: repr(float(p.default)).replace("inf", "np.inf") for p in program.params if p.default is not None}
-    value = Frame(f"The loss {rows}.", defaults)
-    doc = program.doc or program.name
-    title = repr(doc) if '"' in doc or "\\" in doc else f'"""{doc}"""'
-    parts = [_function(program, "value", (), names, value)]
-    if wrt:
-        seed = "{x} = np.full({like}.shape[0], {x}, {like}.dtype)" if names else "{x} = {like}.dtype.type({x})"
-        said = "The loss" + (" of each row" if names else "") + f", and the gradient of seed*loss by {', '.join(wrt)}."
-        frame = Frame(said, defaults | {pipeline.SEED: "1.0"}, {pipeline.SEED: seed})
-        parts.append(_function(program, "gradient", wrt, names, frame))
-    return f"{title}\n\n" + with_helpers("\n\n".join(parts), NUMPY)
-
-
-def _function(program: Program, what: str, wrt: Sequence[str], names: frozenset[str], frame: Frame) -> str:
-    legal = pipeline.kernel(program, "numpy", what, wrt, names)
-    return print_function(legal, schedule(legal), NUMPY, "value" if what == "value" else "value_and_grad", frame)
+    exec(compile(printed["source"], f"<lossdsl {name}>", "exec"), space)  # our own printed text, never a user's
+    return Kernel(space["kernel"], printed["source"], tuple(map(tuple, printed["widths"])), tuple(printed["rows"]))
 
 
 def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params: Sequence[Any], n: int, sizes: Mapping[str, int],

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossdsl import pipeline
 from lossdsl.errors import LossError
 from lossdsl.ir.expr import assign
-from lossdsl.ir.program import Input, Program
+from lossdsl.ir.program import Input, Param, Program
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime.arrays import (
     as_array,
@@ -31,9 +33,10 @@ from lossdsl.runtime.arrays import (
     ready,
     wanted_dtype,
 )  # fmt: skip
-from lossdsl.runtime.compiled import CompiledLoss
+from lossdsl.runtime.compiled import CompiledLoss, Recipe
 from lossdsl.runtime.convention import Convention, Layout, Number, Place, number
-from lossdsl.runtime.kernels import Kernel, block_rows, build, run_in_blocks, standalone
+from lossdsl.runtime.kernels import Kernel, block_rows, load, run_in_blocks
+from lossdsl.runtime.printed import Printed
 
 Array = NDArray[Any]
 
@@ -85,7 +88,7 @@ class Compiled(CompiledLoss):
     backend = "numpy"
 
     def __init__(self, program: Program, wrt: Sequence[str] = (), axes: Mapping[str, int] | None = None,
-                 params: Mapping[str, Any] | None = None, recipe: tuple[Any, ...] | None = None) -> None:
+                 params: Mapping[str, Any] | None = None, recipe: Recipe | None = None) -> None:
         super().__init__(program, wrt, recipe)
         self.convention = Convention(program, axes, params)
         self._settings = (tuple(wrt), dict(axes or {}), dict(params or {}))
@@ -95,12 +98,13 @@ class Compiled(CompiledLoss):
         self._lock = threading.RLock()
         self._weighted: Compiled | None = None
         self._positions = {i.name: k for k, i in enumerate(program.inputs)}
-        self._bound = _specialised(program, self.convention.defaults, self.wrt)
+        self._bound = Bound(program, self.convention.defaults, self.wrt)
+        self._printed = Printed(program, "numpy", np.__version__, json.dumps(self.wrt))
 
     @property
     def source(self) -> str:
         """A module that computes the value and the gradient, and imports nothing of lossdsl."""
-        return standalone(self.program, self.wrt)
+        return source(self.program, self.wrt)
 
     # -- what a user calls ----------------------------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ class Compiled(CompiledLoss):
         kernel = self._kernel(what, names, False)
         if names and plan.rows > 2 * block_rows(kernel, layout.sizes, plan.dtype.itemsize):
             return None
-        extra = [plan.dtype.type(call.params[p.name]) for p in self._bound.program.params]
+        extra = [plan.dtype.type(call.params[p.name]) for p in self._bound.params]
         if what == "gradient":
             extra.insert(0, self._seed(call, plan.rows, None, float(plan.rows), bool(names)))
         run, real, classes, mean = kernel.run, plan.dtype.type, plan.classes, float(plan.rows) if call.reduction == "mean" else 1.0
@@ -323,9 +327,15 @@ class Compiled(CompiledLoss):
         kernel = self._kernels.get(key)
         if kernel is None:
             with self._lock:
-                program = self.program if changed else self._bound.program
-                kernel = self._kernels[key] = build(pipeline.kernel(program, "numpy", what, self.wrt, batched))
+                numbers = [] if changed else self._bound.numbers
+                printed = self._printed.get(lambda: self._print(*key), what, json.dumps(sorted(batched)), json.dumps(numbers))
+                kernel = self._kernels[key] = load(printed, self.name)
         return kernel
+
+    def _print(self, what: str, batched: frozenset[str], changed: bool) -> dict[str, Any]:
+        from lossdsl.runtime import numpy_source
+
+        return numpy_source.kernel(self.program if changed else self._bound.program, what, self.wrt, batched)
 
     def _evaluate(self, call: Call, what: str) -> list[Any]:
         """The value, reduced, and the derivatives, in the shapes and dtypes of their inputs."""
@@ -349,7 +359,7 @@ class Compiled(CompiledLoss):
         if what == "gradient":
             seed = self._seed(call, n, weight, total, bool(any(flags)))
             arrays, flags = [*arrays, seed], (*flags, seed.ndim > 0)
-        params = [plan.dtype.type(call.params[p.name]) for p in (self.program if call.changed else self._bound.program).params]
+        params = [plan.dtype.type(call.params[p.name]) for p in (self.program.params if call.changed else self._bound.params)]
         summed = call.reduction != "none" and any(flags) and not (call.keep is not None and what == "hessian")
         with np.errstate(all="ignore"):
             outputs = run_in_blocks(kernel, arrays, flags, params, n, layout.sizes, weight, summed)
@@ -487,16 +497,35 @@ def _one(grads: Sequence[Any]) -> Any:
 # -- hyper-parameters as numbers --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Bound:
-    """A program with its known hyper-parameters as numbers, and whether all are known."""
+    """A program with its known hyper-parameters as numbers, those aside that it is differentiated by."""
 
-    program: Program
-    complete: bool
+    def __init__(self, program: Program, values: Mapping[str, Number], wrt: Sequence[str]) -> None:
+        self._whole, self._fixed = program, {name: v for name, v in values.items() if name not in wrt}
+        self.params: tuple[Param, ...] = tuple(p for p in program.params if p.name not in self._fixed)
+        self.complete = len(values) == len(program.params)
+
+    @property
+    def numbers(self) -> list[tuple[str, str]]:
+        """The numbers, exactly."""
+        return sorted((name, float(v).hex() if isinstance(v, float) else _exact(Fraction(v))) for name, v in self._fixed.items())
+
+    @cached_property
+    def program(self) -> Program:
+        roots = assign(self._whole.roots, {name: number(v) for name, v in self._fixed.items()})
+        return replace(self._whole.with_roots(roots), params=self.params, requires=())
 
 
-def _specialised(program: Program, values: Mapping[str, Number], wrt: Sequence[str]) -> Bound:
-    fixed = {name: number(v) for name, v in values.items() if name not in wrt}
-    params = tuple(p for p in program.params if p.name not in fixed)
-    bound = replace(program.with_roots(assign(program.roots, fixed)), params=params, requires=())
-    return Bound(bound, len(values) == len(program.params))
+def _exact(value: Fraction) -> str:
+    return f"{value.numerator:x}/{value.denominator:x}"
+
+
+def source(program: Program, wrt: Sequence[str]) -> str:
+    """A module of the functions ``value`` and ``value_and_grad`` that needs nothing of this package."""
+
+    def standalone() -> str:
+        from lossdsl.runtime import numpy_source
+
+        return numpy_source.standalone(program, wrt)
+
+    return str(Printed(program, "numpy", np.__version__, json.dumps(wrt)).get(standalone, "module"))

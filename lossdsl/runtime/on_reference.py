@@ -14,7 +14,7 @@ from lossdsl.passes.gradient import gradient, jacobian
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime import on_numpy, reference
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype, measure, outside, present
-from lossdsl.runtime.compiled import CompiledLoss
+from lossdsl.runtime.compiled import CompiledLoss, Recipe
 from lossdsl.runtime.convention import Convention, Layout
 
 Array = NDArray[Any]
@@ -26,7 +26,7 @@ class Compiled(CompiledLoss):
     backend = "reference"
 
     def __init__(self, program: Program, wrt: Sequence[str] = (), axes: Mapping[str, int] | None = None,
-                 params: Mapping[str, Any] | None = None, recipe: tuple[Any, ...] | None = None) -> None:
+                 params: Mapping[str, Any] | None = None, recipe: Recipe | None = None) -> None:
         super().__init__(program, wrt, recipe)
         self.convention = Convention(program, axes, params)
         self._settings = axes, params

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import linecache
 import math
 import sys
@@ -17,20 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossdsl import pipeline
-from lossdsl.codegen.torch_module import Tower, single, standalone
 from lossdsl.errors import LossError
-from lossdsl.ir.expr import ZERO, Index, ix, pw, ref
-from lossdsl.ir.program import BATCH, Input, Program
-from lossdsl.kinds import Kind
-from lossdsl.passes.batch import batched
+from lossdsl.ir.program import Input, Program
+from lossdsl.ir.wrt import differentiable
 from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype
 from lossdsl.runtime.backends import compile as compile_for
-from lossdsl.runtime.compiled import CompiledLoss
+from lossdsl.runtime.compiled import CompiledLoss, Recipe
 from lossdsl.runtime.convention import OPTIONS, Convention, Layout, check_number
+from lossdsl.runtime.printed import Printed
 
-KEEP = "~keep"
 _LOW = (torch.float16, torch.bfloat16)
 
 
@@ -53,20 +50,49 @@ class Rows:
 
 def source(program: Program, wrt: Sequence[str]) -> str:
     """A standalone module: ``apply(*inputs, *hyper-parameters)`` gives the loss of every row; every input has a leading batch axis."""
-    return _tower(program, wrt, frozenset(i.name for i in program.inputs), keep=False).module()
+    return _Sources(program, wrt, frozenset(i.name for i in program.inputs), keep=False).module
 
 
-def _tower(program: Program, wrt: Sequence[str], names: frozenset[str], keep: bool) -> Tower:
-    rows = batched(pipeline.stable(program), set(names))
-    return Tower(_kept(rows) if keep else rows, wrt, pipeline.closed_form, pipeline.numeric)
+class _Sources:
+    """The texts that are printed for a loss whose inputs in ``names`` have a batch; see ``torch_source``."""
 
+    def __init__(self, program: Program, wrt: Sequence[str], names: frozenset[str], keep: bool) -> None:
+        self._given = program, tuple(wrt), names, keep
+        self._printed = Printed(program, "torch", torch.__version__, json.dumps([list(wrt), sorted(names), keep]))
 
-def _kept(program: Program) -> Program:
-    """The program with a further condition over the batch; where it fails nothing is computed and the outputs are 0."""
-    given = Input(KEEP, Kind("bool", ((BATCH, BATCH),)))
-    keep = ref(KEEP, [ix(Index(BATCH, BATCH))])
-    kept = program.with_roots(tuple(pw([(e, keep)], ZERO) for e in program.roots))
-    return replace(kept, inputs=(*program.inputs, given))
+    @functools.cached_property
+    def _tower(self) -> Any:
+        from lossdsl.runtime import torch_source
+
+        return torch_source.tower(*self._given)
+
+    @property
+    def module(self) -> str:
+        return str(self._printed.get(lambda: self._tower.module(), "module"))
+
+    @property
+    def lazy(self) -> str:
+        """The module that asks for second derivatives when it needs them."""
+        return str(self._printed.get(lambda: self._tower.module(lazy=True), "lazy"))
+
+    def function(self, name: str) -> tuple[str, str]:
+        """One of the functions that the lazy module asks for: the name under which it is printed, and its text."""
+        printed, text = self._printed.get(lambda: self._function(name), "function", name)
+        return printed, text
+
+    def _function(self, name: str) -> list[str]:
+        from lossdsl.runtime import torch_source
+
+        return torch_source.function(self._tower, name)
+
+    @property
+    def rows(self) -> str:
+        def made() -> str:
+            from lossdsl.runtime import torch_source
+
+            return torch_source.rows(*self._given)
+
+        return str(self._printed.get(made, "rows"))
 
 
 def load(text: str, name: str) -> dict[str, Any]:
@@ -82,15 +108,16 @@ def load(text: str, name: str) -> dict[str, Any]:
     return sys.modules.setdefault(module.__name__, module).__dict__
 
 
-def _loaded(tower: Tower, name: str) -> Callable[..., Tensor]:
-    """A tower's ``apply``; second derivatives are printed when they are first asked for."""
+def _loaded(sources: _Sources, name: str) -> Callable[..., Tensor]:
+    """A loss' ``apply``; second derivatives are printed when they are first asked for."""
 
     @functools.cache
     def printed(function: str) -> Callable[..., Any]:
-        found: Callable[..., Any] = load(standalone(tower.function(tower.same(function))), name)[tower.same(function)]
+        same, text = sources.function(function)
+        found: Callable[..., Any] = load(text, name)[same]
         return found
 
-    names = load(tower.module(lazy=True), name)
+    names = load(sources.lazy, name)
     names.setdefault("printed", printed)
     apply: Callable[..., Tensor] = names["apply"]
     return apply
@@ -106,7 +133,7 @@ class Compiled(CompiledLoss):
     backend = "torch"
 
     def __init__(self, program: Program, wrt: Sequence[str], axes: Mapping[str, int] | None = None, params: Mapping[str, Any] | None = None,
-                 recipe: tuple[Any, ...] | None = None) -> None:
+                 recipe: Recipe | None = None) -> None:
         super().__init__(program, wrt, recipe)
         self.params = dict(params or {})
         self.tensors = {k: v for k, v in self.params.items() if isinstance(v, Tensor)}
@@ -341,7 +368,7 @@ class Compiled(CompiledLoss):
     def _make(self, names: frozenset[str], keep: bool) -> bool:
         with self._lock:
             if (names, keep) not in self._variants:
-                self._variants[names, keep] = _loaded(_tower(self.program, self.wrt, names, keep), self.program.name)
+                self._variants[names, keep] = _loaded(_Sources(self.program, self.wrt, names, keep), self.program.name)
         return True
 
 
@@ -425,9 +452,7 @@ def _plain(x: Any) -> Any:
 @functools.cache
 def _hessian(program: Program, wrt: tuple[str, ...], names: frozenset[str], keep: bool) -> Callable[..., list[Tensor]]:
     """A function of the value, the gradients and the diagonals of the Hessians of every row."""
-    rows = batched(pipeline.with_diagonals(program, wrt), names)
-    text = single(_kept(rows) if keep else rows, pipeline.numeric, "rows")
-    printed = load(text, program.name)
+    printed = load(_Sources(program, wrt, names, keep).rows, program.name)
     return functools.partial(printed["exact"], printed["rows"])
 
 
@@ -463,7 +488,7 @@ class LossModule(torch.nn.Module):
                 self.register_parameter(f"param_{name}", torch.nn.Parameter(tensor))
             else:
                 self.register_buffer(f"param_{name}", tensor)
-        self.compiled = compile_for(program, "torch", pipeline.differentiable(program), {}, {})
+        self.compiled = compile_for(program, "torch", differentiable(program), {}, {})
         self.reduction = convention.reduction(reduction)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:
