@@ -24,7 +24,7 @@ from lossdsl.frontend import library, load, load_library, load_path, load_text, 
 from lossdsl.ir.program import Program
 from lossdsl.runtime import numpy_source, printed
 
-TEXT = "a(x: real[n]; c: positive = 2) = sum[n](exp(-c*x^2)*huber(x, 1))"
+TEXT = "a(x: real[n], y: real[n]; c: positive = 2) = sum[n](exp(-c*x^2)*huber(x, y))"
 BAD = sorted((Path(__file__).parent / "bad").glob("*.loss"))
 SCRIPT = """
 import json, sys
@@ -161,21 +161,23 @@ def test_torch_is_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     pytest.importorskip("torch")
     from lossdsl.runtime import on_torch, torch_source
 
-    def texts(name: str) -> list[Any]:
-        program = lossdsl.load(name).program
-        names = frozenset(i.name for i in program.inputs)
-        s = on_torch._Sources(program, program.wrt, names, not program.batch)
-        return [s.module, s.lazy, s.rows, s.function("push"), s.function("pull_all_push")]
+    huber, nll = lossdsl.load("huber").program, lossdsl.load("cross_entropy_nll").program
+    f, both = frozenset("f"), frozenset("fy")
+    cases = [(huber, ["f"], both, True), (huber, ["y"], both, True), (huber, ["f"], f, True), (huber, ["f"], both, False),
+             (nll, nll.wrt, frozenset(i.name for i in nll.inputs), False)]  # fmt: skip
 
-    for name in ("huber", "cross_entropy_nll"):
-        monkeypatch.setenv("LOSSDSL_CACHE", "off")
-        plain = texts(name)
-        monkeypatch.setenv("LOSSDSL_CACHE", str(folder))
-        assert texts(name) == plain
-        with monkeypatch.context() as m:
-            for made in ("tower", "function", "rows"):
-                m.setattr(torch_source, made, None)
-            assert texts(name) == plain
+    def texts(k: int) -> list[Any]:
+        s = on_torch._Sources(*cases[k])
+        return [s.module, s.lazy, s.rows, s.function("push"), s.function("pull_all_push")] if k == 0 else [s.lazy]
+
+    monkeypatch.setenv("LOSSDSL_CACHE", "off")
+    plain = [texts(k) for k in range(len(cases))]
+    assert len({t[-1] for t in plain[1:]}) == len(cases) - 1
+    monkeypatch.setenv("LOSSDSL_CACHE", str(folder))
+    assert [texts(k) for k in range(len(cases))] == plain
+    for made in ("tower", "function", "rows"):
+        monkeypatch.setattr(torch_source, made, None)
+    assert [texts(k) for k in range(len(cases))] == plain
 
 
 def test_a_text_is_the_same(folder: Path, closed: Callable[[], None]) -> None:
@@ -234,22 +236,25 @@ def test_whatever_decides_is_in_the_name(folder: Path, monkeypatch: pytest.Monke
     known = numpy_source.kernel
     monkeypatch.setattr(numpy_source, "kernel", lambda p, what, *rest: compiled.append(what) or known(p, what, *rest))
 
-    def call(text: str = TEXT, wrt: str | None = None, shape: tuple[int, ...] = (3,), **params: Any) -> int:
+    def call(text: str = TEXT, wrt: str | list[str] | None = None, shape: tuple[int, ...] = (3,), **params: Any) -> int:
         compiled.clear()
         fn = load_text(text)["a"]
-        lossdsl.Loss(fn).compile("numpy", wrt, **params)(np.ones(shape))
+        lossdsl.Loss(fn).compile("numpy", wrt, **params).value_and_grad(np.ones(shape), np.ones(3))
         return len(compiled)
 
     variants: list[Callable[[], int]] = [
         call,
         lambda: call(TEXT.replace("exp", "sinh")),
         lambda: call(TEXT.replace("= 2", "= 3")),
-        lambda: call(TEXT.replace("real[n]", "unit[n]")),
+        lambda: call(TEXT.replace("x: real[n]", "x: unit[n]")),
         lambda: call(c=4),
         lambda: call(c=0.1),
         lambda: call(c=np.nextafter(0.1, 1)),
         lambda: call(c=10**300),
         lambda: call(wrt="c"),
+        lambda: call(wrt="y"),
+        lambda: call(wrt=["x", "y"]),
+        lambda: call(wrt=["y", "x"]),
         lambda: call(shape=(2, 3)),
     ]
     for variant in variants:
