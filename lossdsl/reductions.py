@@ -29,13 +29,14 @@ class Row:
     ``options``    the options it accepts
     ``empty``      what it gives where the guard leaves nothing, as text; ``nan`` where a ``default`` is due
     ``node``       whether it is a node of ``ir.expr``; the others are written by those
-    ``keeps_axis`` whether the axis stays (softmax, sort, ..); ``outside`` is then the value where the guard is false
+    ``keeps_axis`` whether the axis stays (softmax, sort, ..); ``outside`` is then the value where the guard is false, None where
+                   what it leaves out is skipped (sort, argsort, cumsum)
+    ``one_axis``   whether it runs along one axis and no more
     ``gives``      ``number``, ``condition`` or ``class`` (an index of the axis)
     ``weight``     how a sample weight enters: ``multiplies`` each element, ``measure`` (an entry of weight 0 is removed, then
                    it enters as the monoid says), ``support`` (only whether it is 0), None where it has no meaning
     ``monoid``     None where partial results do not merge in bounded space
     ``linear``     whether the result is linear in the elements
-    ``not_yet``    parsed, but not compiled by this version
     ``bracketless`` what it is without a bracket, if anything: ``numbers`` (a function of two or more), ``vector``
     """
 
@@ -46,12 +47,12 @@ class Row:
     empty: str = "nan"
     node: bool = False
     keeps_axis: bool = False
+    one_axis: bool = False
     outside: str | None = None
     gives: str = "number"
     weight: str | None = None
     monoid: Monoid | None = None
     linear: bool = False
-    not_yet: bool = False
     bracketless: str | None = None
 
 
@@ -81,8 +82,8 @@ _ROWS = (
         monoid=Monoid(("s",), ("0",), ("w*x",), ("a_s + b_s",), "s")),
     Row("mean", "the mean, weighted by weight", options=("default", "weight"), weight="measure", linear=True,
         monoid=Monoid(("s", "w"), ("0", "0"), ("w*x", "w"), ("a_s + b_s", "a_w + b_w"), "s/w")),
-    Row("prod", "the product", options=("default",), empty="1", not_yet=True,
-        monoid=Monoid(("p",), ("1",), ("x",), ("a_p*b_p",), "p")),
+    Row("prod", "the product", options=("default",), empty="1", node=True, weight="measure",
+        monoid=Monoid(("p",), ("1",), ("x^w",), ("a_p*b_p",), "p")),
     Row("max", "the largest", options=("default",), node=True, weight="support", bracketless="numbers",
         monoid=_extremum("-inf", "max")),
     Row("min", "the smallest", options=("default",), node=True, weight="support", bracketless="numbers",
@@ -95,18 +96,18 @@ _ROWS = (
         monoid=Monoid(("x",), ("0",), ("x",), ("max(a_x, b_x)",), "x")),
     Row("all", "whether all hold", "condition", empty="1", gives="condition", weight="support",
         monoid=Monoid(("x",), ("1",), ("x",), ("min(a_x, b_x)",), "x")),
-    Row("argmax", "the index of the first largest", options=("default",), node=True, gives="class", weight="support",
+    Row("argmax", "the index of the first largest", options=("default",), node=True, one_axis=True, gives="class", weight="support",
         monoid=_best("-inf", ">")),
-    Row("argmin", "the index of the first smallest", options=("default",), node=True, gives="class", weight="support",
+    Row("argmin", "the index of the first smallest", options=("default",), node=True, one_axis=True, gives="class", weight="support",
         monoid=_best("inf", "<")),
     Row("norm", "the Euclidean norm", options=("default",), empty="0", node=True, weight="measure", bracketless="vector",
         monoid=Monoid(("x",), ("0",), ("sqrt(w)*abs(x)",), ("hypot(a_x, b_x)",), "x")),
     Row("softmax", "exp(x)/sum(exp(x))", keeps_axis=True, outside="0"),
     Row("log_softmax", "x - logsumexp(x)", keeps_axis=True, outside="-inf"),
-    Row("sort", "the sorted values", options=("order",), keeps_axis=True, not_yet=True),
-    Row("argsort", "the indices that sort, stable", options=("order",), keeps_axis=True, gives="class", not_yet=True),
-    Row("cumsum", "the running sum", keeps_axis=True, linear=True, not_yet=True),
-    Row("rank", "1 + how many come before", options=("order",), keeps_axis=True, outside="nan"),
+    Row("sort", "the sorted values", options=("order",), keeps_axis=True, one_axis=True),
+    Row("argsort", "the indices that sort, stable", options=("order",), node=True, keeps_axis=True, one_axis=True, gives="class"),
+    Row("cumsum", "the running sum", keeps_axis=True, one_axis=True, linear=True),
+    Row("rank", "1 + how many come before", options=("order",), keeps_axis=True, one_axis=True, outside="nan"),
     Row("var", "the variance", options=("default", "ddof"), weight="measure", monoid=_MOMENTS),
     Row("std", "the standard deviation", options=("default", "ddof"), weight="measure",
         monoid=Monoid(_MOMENTS.parts, _MOMENTS.identity, _MOMENTS.lift, _MOMENTS.combine, "sqrt(q/(w - ddof))")),

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lossdsl.ir.expr import Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref
+from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref, sub
 from lossdsl.ir.program import BATCH, Output, Program
 
 Place = tuple[int, tuple[int, ...]]  # a cell, and where its indices stand among those of the reader
+Spot = tuple[int, tuple[Index, ...]]  # a cell, and the indices it stands at
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """``name[indices] = expr``, or ``name[indices] = op[over | guard](expr)``; earlier stages stand in it as references.
 
-    The guard is a tuple of conditions that must all hold.
+    The guard is a tuple of conditions that must all hold. An argsort keeps the axis that it runs over: its last index is the place.
     """
 
     name: str
@@ -79,22 +80,29 @@ class Cells:
     cells: list[Cell] = field(default_factory=list)
     samples: list[Expr] = field(default_factory=list)  # a node of each cell
     numbers: dict[Cell, int] = field(default_factory=dict)
-    at: dict[Expr, tuple[int, tuple[Index, ...]]] = field(default_factory=dict)
+    at: dict[Expr, Spot] = field(default_factory=dict)
 
     def add(self, roots: Iterable[Expr]) -> None:
         for e in postorder(roots):
             self.at[e] = self._number(e)
 
-    def _number(self, e: Expr) -> tuple[int, tuple[Index, ...]]:
+    def _number(self, e: Expr) -> Spot:
         if e.op == "ix":
             return self._intern(Cell("ix", None, (), (e.data.axis,)), e), (e.data,)
         op, bound = e.data if e.op == "red" else (e.data, ())
         parts = [self.at[a] for a in e.args]
+        if op == "argsort":  # the order is an array along the axis, in which the place is looked up
+            *parts, place = parts
+            return self._made("read", None, [self._made("order", None, parts, bound, e), place], (), e)
+        return self._made(e.op, op, parts, bound, e)
+
+    def _made(self, op: str, data: Any, parts: Sequence[Spot], bound: Sequence[Index], e: Expr) -> Spot:
+        """A cell of parts at indices, and its own indices without those that it binds."""
         seen = dict.fromkeys(i for _, at in parts for i in at if i not in bound)
         free = sorted(seen, key=lambda i: self.rank.get(i.axis, len(self.rank)))
         place = {i: k for k, i in enumerate((*free, *bound))}
         args = tuple((c, tuple(place[i] for i in at)) for c, at in parts)
-        return self._intern(Cell(e.op, op, args, tuple(i.axis for i in place), len(bound)), e), tuple(free)
+        return self._intern(Cell(op, data, args, tuple(i.axis for i in place), len(bound)), e), tuple(free)
 
     def _intern(self, cell: Cell, e: Expr) -> int:
         number = self.numbers.setdefault(cell, len(self.cells))
@@ -124,8 +132,8 @@ def arithmetic(cell: Cell) -> bool:
         return False
     if len(cell.axes) > 2 + (BATCH in cell.axes) and len(set(cell.axes)) < len(cell.axes):
         return False
-    if cell.op == "ref":
-        return any(len(at) != 1 for _, at in cell.args)
+    if cell.op in ("ref", "read"):
+        return any(len(at) != 1 for _, at in cell.args[cell.op == "read" :])
     return cell.op != "mul" or any(len(at) == len(cell.axes) for _, at in cell.args)
 
 
@@ -154,7 +162,7 @@ def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell],
     staged = []
     for number in reversed(range(len(cells.cells))):
         cell, sites = cells.cells[number], readers[number]
-        if cell.op == "red" or (cell.op not in ("num", "const", "ix", "size") and number in results) or (
+        if cell.op in ("red", "order") or (cell.op not in ("num", "const", "ix", "size") and number in results) or (
             len(sites) > 1 and worth(cell) and number not in positions
         ):
             staged.append(number)
@@ -219,10 +227,25 @@ def _stage(cells: Cells, number: int, names: Mapping[int, str]) -> Stage:
     indices = _own(cell.axes)
     own, over = indices[: cell.free], indices[cell.free :]
     parts = [_express(cells, names, c, tuple(indices[k] for k in at)) for c, at in cell.args]
+    if cell.op == "order":
+        return Stage(names[number], (*own, *map(_place_of, over)), parts[0], "argsort", over, tuple(conjuncts(parts[1])))
     if cell.op == "red":
         body, guard = parts
         return Stage(names[number], own, body, cell.data, over, tuple(conjuncts(guard)))
-    return Stage(names[number], own, rebuild(cells.samples[number], parts))
+    return Stage(names[number], own, _node(cells, number, parts))
+
+
+def _place_of(index: Index) -> Index:
+    """The index along the places of an order, which count from 0 in a range too."""
+    return Index(Range(ZERO, sub(index.axis.hi, index.axis.lo)), f"{index.tag}~place") if isinstance(index.axis, Range) else index
+
+
+def _node(cells: Cells, number: int, parts: Sequence[Expr]) -> Expr:
+    """The node of a cell with its parts expressed."""
+    if cells.cells[number].op == "read":  # of an order, whose last index is the place
+        order, place = parts
+        return ref(order.data, (*order.args, place))
+    return rebuild(cells.samples[number], parts)
 
 
 def _express(cells: Cells, names: Mapping[int, str], root: int, indices: tuple[Index, ...]) -> Expr:
@@ -244,7 +267,7 @@ def _express(cells: Cells, names: Mapping[int, str], root: int, indices: tuple[I
             if todo:
                 stack += todo
             else:
-                memo[key] = rebuild(cells.samples[number], [memo[a] for a in args])
+                memo[key] = _node(cells, number, [memo[a] for a in args])
     return memo[root, indices]
 
 

@@ -102,7 +102,7 @@ class Brute:
     def reference(self, e: Expr, at: Mapping[Index, int]) -> Any:
         value = np.asarray(self.values[e.data])
         place = [self._of(a, at) for a in e.args]
-        if any(not 0 <= p < n for p, n in zip(place, value.shape, strict=True)):
+        if any(not 0 <= p < n or p != int(p) for p, n in zip(place, value.shape, strict=True)):
             return math.nan
         out = value[tuple(int(p) for p in place)]
         return out if value.dtype == bool else int(out) if value.dtype.kind == "i" else np.float64(out)
@@ -110,11 +110,11 @@ class Brute:
     def reduction(self, e: Expr, at: Mapping[Index, int]) -> Any:
         op, binders = e.data
         found, places = [], []
-        for k, where in enumerate(itertools.product(*(self.along(b.axis, at) for b in binders))):
+        for where in itertools.product(*(self.along(b.axis, at) for b in binders)):
             inner = {**at, **dict(zip(binders, where, strict=True))}
             if self._of(e.args[1], inner):
                 found.append(self._of(e.args[0], inner))
-                places.append(k)
+                places.append(where[0])
         x = np.array(found, float)
         match op:
             case "sum":
@@ -125,6 +125,12 @@ class Brute:
                 return np.float64(math.hypot(*x))
             case "logsumexp":
                 return np.logaddexp.reduce(x) if len(x) else np.float64(-math.inf)
+            case "prod":
+                return np.float64(math.prod(x))
+            case "argsort":
+                order = sorted(range(len(x)), key=lambda k: (math.isnan(x[k]), 0 if math.isnan(x[k]) else x[k]))
+                place = self._of(e.args[2], at)
+                return places[order[int(place)]] if 0 <= place < len(x) and place == int(place) else math.nan
         if not len(x):
             return math.nan
         return {"max": x.max, "min": x.min}[op]() if op in ("max", "min") else places[int({"argmax": x.argmax, "argmin": x.argmin}[op]())]

@@ -139,10 +139,12 @@ def test_every_function_has_a_spelling_or_is_written_by_some_that_have(name: str
 def test_every_reduction_states_what_it_must(row: Row) -> None:
     assert row.doc and row.body in {"number", "condition"} and row.gives in {"number", "condition", "class"}
     assert set(row.options) <= {"default", "weight", "ddof", "order"}
-    if row.node:
-        assert row.monoid is not None and row.weight is not None and not row.not_yet
+    if row.node and not row.keeps_axis:
+        assert row.monoid is not None and row.weight is not None
     if row.keeps_axis:
-        assert row.monoid is None and (row.not_yet or row.outside is not None), "the axis stays: what is outside of the guard?"
+        assert row.monoid is None and row.weight is None
+    if row.gives == "class":
+        assert row.one_axis, "an index is of one axis"
     if row.monoid is not None:
         parts = len(row.monoid.parts)
         assert parts == len(row.monoid.identity) == len(row.monoid.lift) == len(row.monoid.combine)

@@ -53,6 +53,36 @@ CASES = {
     "weighted_mean": "a(x: real[n], w: nonnegative[n]) = mean[n](x^3, weight = w)",
     "ranges": "a(x: real) = sum[b in 0..4](exp(-(x - b)^2/2)*b)",
     "smooth_rank": "a(s: real[n], y: real[n]) = mean[i in n]((1 + sum[j in n | j != i](sigmoid(s[j] - s[i])) - y[i])^2)",
+    "sorted": "a(x: real[n]) = sum[n]((n + 1)*sort[n](sin(3*x))^2)",
+    "sorted downwards where": "a(x: real[n], y: real[n]) = sum[i in n | i < 2](sort[n | y > -1](exp(x)*x, order = descending)[i]^2)",
+    "largest errors": "a(x: real[n], y: real[n]; k: integer = 3) = mean[i in n | i < k](sort[n]((x - y)^2, order = descending)[i])",
+    "quantile": "a(x: real[n], y: real[n]; q: unit = 0.7) = (1 - t)*e[lo]^2 + t*e[ceil(at)]^2\n"
+                "  where e[n] = sort[n](x*y)\n  at = q*(size(n) - 1)\n  lo = floor(at)\n  t = at - lo",
+    "sorted by another": "a(x: real[n], w: real[n]) = sum[n](x[argsort[n](w)]^2*cumsum[n](w))",
+    "sorted rows": "a(x: real[n, d]) = sum[n, d](sort[d](x^3)*(d + 1)*sum[d](x))",
+    "sorted columns of rows": "a(x: real[n, d]) = sum[n](sort[n](norm[d](x))^2*(n + 1)) + norm[d](sort[n](x)[1])",
+    "a class as a place": "a(s: real[n, k], y: class(k)[n]) = sum[n](sort[k](s)[y]^3)",
+    "neighbours": "a(x: real[n, d]) = mean[i in n](log(1 + sort[j in n | j != i](sqdist(x[i], x[j]))[1]))",
+    "sort of a sort": "a(x: real[n]) = sum[n](sort[n](sort[n](x)*sin(n + 1))^2*(n + 1))",
+    "lovasz": "a(s: real[n], y: binary[n]) = sum[n](relu(e)*(jaccard - piecewise(jaccard[n - 1] if n > 0, 0 otherwise)))\n"
+              "  where t = 2*y - 1\n  o[n] = argsort[n](1 - s*t, order = descending)\n  e[n] = 1 - s[o]*t[o]\n  p = sum[n](y)\n"
+              "  jaccard[n] = 1 - (p - cumsum[n](y[o]))/(p + cumsum[n](1 - y[o]))",
+    "ideal": "a(s: real[n], y: nonnegative[n]) = sum[i, j in n | y[i] > y[j]](stop(abs(d[i, j]))*softplus(s[j] - s[i])*ideal/(1 + ideal))\n"
+             "  where rank[i] = 1 + count[j in n | s[j] > s[i]]\n  gain = 2^y - 1\n"
+             "  d[i, j] = (gain[i] - gain[j])*(1/log2(1 + rank[i]) - 1/log2(1 + rank[j]))/ideal\n"
+             "  ideal = sum[i in n](sort[n](gain*s, order = descending)[i]/log2(2 + i))",
+    "running sum": "a(x: real[n]) = sum[n](cumsum[n](x)^2) + sum[n](n*cumsum[n | x > 0](exp(x)))",
+    "running product": "a(x: real[n]) = sum[n](prod[j in n | j <= n](x[j])^2)",
+    "product": "a(x: real[n], y: real[n]) = prod[n](1 + x*y)*sum[n](x)",
+    "product where": "a(x: real[n], y: real[n]) = sin(prod[n | y > -1](x))",
+    "product of rows": "a(x: real[n, d]) = sum[n](prod[d](x)^2) + prod[n](sum[d](x^2))",
+    "product over two": "a(x: real[n, d]) = prod[n, d | d != n](x)^2",
+    "product of pairs": "a(x: real[n]) = prod[i, j in n | i < j](x[i] - x[j])",
+    "product of the others": "a(x: real[n]) = sum[i in n](i*prod[j in n | j != i](x[j] + 2)^2)",
+    "log of a product": "a(p: prob[n]) = -log(prod[n](p)) - log(1 - prod[n | n > 0](1 - p))",
+    "variance": "a(x: real[n, d]) = mean[n](var[d](x)) + var[n](sum[d](x), ddof = 1)*std[n, d](x)",
+    "standardised": "a(x: real[n], y: real[n]) = mean[n](((x - mean[n](x))/std[n](x) - (y - mean[n](y))/std[n | x > -2](y))^3)",
+    "ranked": "a(x: real[n], y: real[n]) = sum[n](x^2*rank[n](x)) + sum[n | y > -1](x*rank[n | y > -1](y, order = descending))",
     "sizes": "a(x: real[n], y: real[m]) = sum[n](x)*sum[m](y)/size(n) + sum[n](size(m)*x^2)",
     "giou": "a(p: real[c], t: real[c]) = 1 - i/u + (h - u)/h where\n"
             "  w = relu(min(p[2], t[2]) - max(p[0], t[0]))\n  v = relu(min(p[3], t[3]) - max(p[1], t[1]))\n  i = w*v\n"

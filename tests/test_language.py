@@ -97,11 +97,12 @@ def lambda_loss(s: Array, y: Array) -> float:
     n = len(s)
     rank = [1 + sum(s[j] > s[i] for j in range(n)) for i in range(n)]
     gain = [2 ** y[i] - 1 for i in range(n)]
+    ideal = sum(g / math.log2(2 + i) for i, g in enumerate(sorted(gain, reverse=True)))
     total = 0.0
     for i in range(n):
         for j in range(n):
             if y[i] > y[j]:
-                swap = (gain[i] - gain[j]) * (1 / math.log2(1 + rank[i]) - 1 / math.log2(1 + rank[j]))
+                swap = (gain[i] - gain[j]) * (1 / math.log2(1 + rank[i]) - 1 / math.log2(1 + rank[j])) / ideal
                 total += abs(swap) * math.log1p(math.exp(s[j] - s[i]))
     return total
 
@@ -243,13 +244,14 @@ supervised_contrastive(x: real[n, d], c: label[n]; tau: positive = 0.5) =       
         supervised_contrastive,
     ),
     Means(
-        "lambda loss without the ideal",
+        "lambda loss",
         """
 lambda_loss(s: real[n], y: nonnegative[n]) =
     sum[i, j in n | y[i] > y[j]](stop(abs(dndcg[i, j]))*softplus(s[j] - s[i]))
     where rank[i]     = 1 + count[j in n | s[j] > s[i]]
           gain        = 2^y - 1
-          dndcg[i, j] = (gain[i] - gain[j])*(1/log2(1 + rank[i]) - 1/log2(1 + rank[j]))
+          dndcg[i, j] = (gain[i] - gain[j])*(1/log2(1 + rank[i]) - 1/log2(1 + rank[j]))/ideal
+          ideal       = sum[i in n](sort[n](gain, order = descending)[i]/log2(2 + i))
 """,
         {"s": X, "y": np.array([0.0, 2.0, 1.0, 0.0])},
         lambda_loss,
@@ -592,7 +594,91 @@ NUMBERS = [
     _number("iverson(x > 1)".replace("iverson(x > 1)", "1*(x > 1)"), 1.0),
 ]
 
-ALL = [*EXAMPLES, *NAMES, *INDICES, *LOCALS, *CALLS, *REDUCTIONS, *GUARDS, *NUMBERS]
+T = np.array([2.0, 1.0, 2.0, 0.0, 1.0])  # with ties
+
+
+def ranked(x: Array, sign: int = 1) -> Array:
+    return np.array([1 + sum(sign * w < sign * v for w in x) for v in x])
+
+
+ORDERS = [
+    Means("a product", "a(x: real[n]) = prod[n](x)", {"x": X}, lambda x: np.prod(x)),
+    Means("a product of what a guard leaves", "a(x: real[n]) = prod[n | x > 0](x) + prod[n | x > 9](x)", {"x": X}, lambda x: np.prod(x[x > 0]) + 1),
+    Means("a product of nothing may be said", "a(x: real[n]) = prod[n | x > 9](x, default = 7)", {"x": X}, lambda x: 7),
+    Means("a product over two axes", "a(x: real[n, k]) = prod[n, k](x)", {"x": A}, lambda x: np.prod(x)),
+    Means("a product of whole numbers is one", "a(x: real[n]) = x[prod[i in 1..2](i)]", {"x": X}, lambda x: x[2]),
+    Means("sort", "a(x: real[n]) = sum[n](n*sort[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(x))),
+    Means("sort, ascending said", "a(x: real[n]) = sum[n](n*sort[n](x, order = ascending))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(x))),
+    Means("sort, descending", "a(x: real[n]) = sum[n](n*sort[n](x, order = descending))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(x)[::-1])),
+    Means("sort, indexed", "a(x: real[n]) = sort[n](x)[1]", {"x": X}, lambda x: np.sort(x)[1]),
+    Means("sort of what is computed", "a(x: real[n], w: real[n]) = sort[n](x*w - 1)[2]", {"x": X, "w": W}, lambda x, w: np.sort(x * w - 1)[2]),
+    Means("sort drops", "a(x: real[n]) = sum[n | n < 2](n*sort[n | x != 2](x))", {"x": T}, lambda x: sum(np.arange(2) * np.sort(x[x != 2])[:2])),
+    Means("sort beyond the count is nan", "a(x: real[n]) = sort[n | x != 2](x)[3]", {"x": T}, lambda x: nan),
+    Means("sort beyond the axis is nan", "a(x: real[n]) = sort[n](x)[5]", {"x": T}, lambda x: nan),
+    Means("sort before the axis is nan, never a wrap", "a(x: real[n]) = sum[n](sort[n](x)[n - 1])", {"x": T}, lambda x: nan),
+    Means("sort of rows", "a(x: real[n, k]) = sum[n, k](k*n*sort[k](x))", {"x": A},
+          lambda x: np.sum(np.arange(3) * np.arange(4)[:, None] * np.sort(x, 1))),
+    Means("sort of columns, by a reduction", "a(x: real[n, k]) = sum[n](n*sort[n](sum[k](x^2)))", {"x": A},
+          lambda x: np.sum(np.arange(4) * np.sort(np.sum(x**2, 1)))),
+    Means("an index after sort goes to the bracket's axis", "a(x: real[n, k]) = sum[n](sort[k](x)[1])", {"x": A}, lambda x: np.sum(np.sort(x, 1)[:, 1])),
+    Means("sort of what does not vary", "a(x: real[n], c) = sum[n](n*sort[n](c))", {"x": X, "c": 2.0}, lambda x, c: 12.0),
+    Means("sort of indices", "a(x: real[n]) = sum[n](x*sort[i in n](-i))", {"x": X}, lambda x: sum(x * np.arange(-3, 1))),
+    Means("sort of a condition", "a(x: real[n]) = sum[n](n*sort[n](x > 0))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(x > 0))),
+    Means("sort of classes stays in its axis", "a(w: real[k], y: class(k)[n]) = sum[n](n*w[sort[n](y)])", {"w": V, "y": np.array([2, 0, 2, 1])},
+          lambda w, y: sum(np.arange(4) * w[np.sort(y)])),
+    Means("sort over a range", "a(x: real[n]) = sort[b in 1..3](x[b])[1] + sum[b in 0..2](b*sort[c in 1..3](x[c])[b])", {"x": X},
+          lambda x: np.sort(x[1:])[1] + sum(np.arange(3) * np.sort(x[1:]))),
+    Means("sort, nan last", "a(x: real[n]) = sort[n](x)[2] + 10*sort[n](x, order = descending)[1]", {"x": np.array([1.0, nan, 3.0, -inf])},
+          lambda x: 3.0 + 10 * 1.0),
+    Means("sort, nan is there", "a(x: real[n]) = sort[n](x)[3]", {"x": np.array([1.0, nan, 3.0, -inf])}, lambda x: nan),
+    Means("sort under a local's head", "a(x: real[n, k]) = sum[n](e[n, 0] - e[n, 2]) where e[i in n, j in k] = sort[k](x[i, k])[j]", {"x": A},
+          lambda x: np.sum(np.sort(x, 1)[:, 0] - np.sort(x, 1)[:, 2])),
+    Means("sort of a sort", "a(x: real[n]) = sum[n](n*sort[n](n*sort[n](x)))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(np.arange(4) * np.sort(x)))),
+    Means("a quantile", "a(x: real[n]; q: unit = 0.3) = (1 - t)*e[lo] + t*e[lo + 1] where e[n] = sort[n](x)\n  p = q*(size(n) - 1)\n  lo = floor(p)\n  t = p - lo",
+          {"x": X}, lambda x: np.quantile(x, 0.3)),
+    Means("the largest k", "a(x: real[n]; k: integer = 2) = sum[i in n | i < k](sort[n](x, order = descending)[i])", {"x": X}, lambda x: sum(np.sort(x)[-2:])),
+    Means("the ideal gain", "a(s: real[n]) = sum[i in n](sort[n](s, order = descending)[i]/log2(2 + i))", {"s": X},
+          lambda s: sum(np.sort(s)[::-1] / np.log2(2 + np.arange(4)))),
+    Means("argsort", "a(x: real[n]) = sum[n](n*argsort[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.argsort(x))),
+    Means("argsort is stable", "a(x: real[n]) = sum[n]((n + 1)^2*argsort[n](x))", {"x": T}, lambda x: sum((np.arange(5) + 1) ** 2 * [3, 1, 4, 0, 2])),
+    Means("argsort is stable downwards", "a(x: real[n]) = sum[n]((n + 1)^2*argsort[n](x, order = descending))", {"x": T},
+          lambda x: sum((np.arange(5) + 1) ** 2 * [0, 2, 1, 4, 3])),
+    Means("argsort gives a class of its axis", "a(x: real[n], u: real[n, k]) = sum[n, k](n*k*u[argsort[n](x)])", {"x": X, "u": A},
+          lambda x, u: np.sum(np.arange(4)[:, None] * np.arange(3) * u[np.argsort(x)])),
+    Means("argsort twice ranks", "a(x: real[n], w: real[n]) = sum[n](w*argsort[n](argsort[n](x)))", {"x": X, "w": W}, lambda x, w: sum(w * (ranked(x) - 1))),
+    Means("argsort drops", "a(x: real[n]) = argsort[n | x < 2](x)[0] + 10*argsort[n | x < 2](x)[2]", {"x": T}, lambda x: 3 + 40),
+    Means("argsort beyond the count is nan", "a(x: real[n]) = argsort[n | x < 2](x)[3]", {"x": T}, lambda x: nan),
+    Means("argsort beyond the count gathers nan", "a(x: real[n], w: real[n]) = w[argsort[n | x < 2](x)[4]]", {"x": T, "w": S}, lambda x, w: nan),
+    Means("a place may be a class", "a(s: real[n, k], y: class(k)[n]) = sum[n](sort[k](s)[y])", {"s": A, "y": np.array([2, 0, 1, 1])},
+          lambda s, y: sum(np.sort(s, 1)[np.arange(4), y])),
+    Means("a place may be counted", "a(x: real[n]) = sort[n](x)[count[n | x < 0]]", {"x": X}, lambda x: min(x[x >= 0])),
+    Means("cumsum", "a(x: real[n]) = sum[n](n*cumsum[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.cumsum(x))),
+    Means("cumsum skips", "a(x: real[n]) = sum[n](n*cumsum[n | x < 2](x))", {"x": T}, lambda x: sum(np.arange(5) * np.cumsum(np.where(x < 2, x, 0)))),
+    Means("cumsum, indexed", "a(x: real[n]) = cumsum[n](x)[2]", {"x": X}, lambda x: sum(x[:3])),
+    Means("cumsum of rows", "a(x: real[n, k]) = sum[n](cumsum[k](x)[1])", {"x": A}, lambda x: np.sum(x[:, :2])),
+    Means("cumsum of a sort", "a(x: real[n]) = sum[n](n*cumsum[n](sort[n](x)))", {"x": X}, lambda x: sum(np.arange(4) * np.cumsum(np.sort(x)))),
+    Means("cumsum of counts is whole", "a(x: real[n]) = x[cumsum[n](1)[1]]", {"x": X}, lambda x: x[2]),
+    Means("cumsum over a range", "a(x: real[n]) = sum[b in 1..3](b*cumsum[c in 1..3](x[c])[b])", {"x": X}, lambda x: sum(np.arange(1, 4) * np.cumsum(x[1:]))),
+    Means("rank", "a(x: real[n]) = sum[n](x*rank[n](x))", {"x": X}, lambda x: sum(x * ranked(x))),
+    Means("rank, ties share the smallest", "a(x: real[n]) = sum[n]((n + 1)^2*rank[n](x))", {"x": T}, lambda x: sum((np.arange(5) + 1) ** 2 * ranked(x))),
+    Means("rank, where a guard holds", "a(x: real[n]) = sum[n | x > 0](x*rank[n | x > 0](x))", {"x": X}, lambda x: sum(x[x > 0] * ranked(x[x > 0]))),
+    Means("rank, where no guard holds", "a(x: real[n]) = max[n | x < 0](rank[n | x > 0](x))", {"x": X}, lambda x: nan),
+    Means("rank, descending", "a(x: real[n]) = sum[n](x*rank[n](x, order = descending))", {"x": X}, lambda x: sum(x * ranked(x, -1))),
+    Means("var", "a(x: real[n]) = var[n](x)", {"x": X}, lambda x: np.var(x)),
+    Means("var, ddof", "a(x: real[n]) = var[n](x, ddof = 1)", {"x": X}, lambda x: np.var(x, ddof=1)),
+    Means("var, of what a guard leaves", "a(x: real[n]) = var[n | x < 2](x, ddof = 1)", {"x": T}, lambda x: np.var(x[x < 2], ddof=1)),
+    Means("var of nothing", "a(x: real[n]) = var[n | x > 9](x)", {"x": X}, lambda x: nan),
+    Means("var of nothing may be said", "a(x: real[n]) = var[n | x > 9](x, default = 5) + std[n](x, default = 5)", {"x": X}, lambda x: 5 + np.std(x)),
+    Means("var of one is 0", "a(x: real[n]) = var[n](x) + std[n](x)", {"x": X[:1]}, lambda x: 0.0),
+    Means("var of one, ddof", "a(x: real[n]) = var[n](x, ddof = 1)", {"x": X[:1]}, lambda x: nan),
+    Means("var inside a mean", "a(x: real[n, k]) = mean[n](var[k](x)) + var[n](mean[k](x))", {"x": A}, lambda x: np.var(x, 1).mean() + np.var(x.mean(1))),
+    Means("var over two", "a(x: real[n, k]) = var[n, k](x, ddof = 1)", {"x": A}, lambda x: np.var(x, ddof=1)),
+    Means("std", "a(x: real[n]) = std[n](x)", {"x": X}, lambda x: np.std(x)),
+    Means("std centres", "a(x: real[n, k]) = sum[n, k]((x - mean[k](x))/std[k](x)*k)", {"x": A},
+          lambda x: np.sum((x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) * np.arange(3))),
+]  # fmt: skip
+
+ALL = [*EXAMPLES, *NAMES, *INDICES, *LOCALS, *CALLS, *REDUCTIONS, *GUARDS, *NUMBERS, *ORDERS]
 
 
 def test_rules_have_names_of_their_own() -> None:
@@ -799,25 +885,11 @@ def test_broken(text: str, word: str) -> None:
 # -- what a later version brings ------------------------------------------------------------------------------------------------------------
 
 LATER = [
-    ("prod", "a(x: real[n]) = prod[n](x)", {"x": X}, lambda x: np.prod(x)),
-    ("sort", "a(x: real[n]) = sum[n](n*sort[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(x))),
-    ("sort, descending", "a(x: real[n]) = sum[n](n*sort[n](x, order = descending))", {"x": X}, lambda x: sum(np.arange(4) * np.sort(x)[::-1])),
-    ("sort, indexed", "a(x: real[n]) = sort[n](x)[1]", {"x": X}, lambda x: np.sort(x)[1]),
-    ("argsort", "a(x: real[n]) = sum[n](n*argsort[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.argsort(x))),
-    ("cumsum", "a(x: real[n]) = sum[n](n*cumsum[n](x))", {"x": X}, lambda x: sum(np.arange(4) * np.cumsum(x))),
-    ("rank", "a(x: real[n]) = sum[n](x*rank[n](x))", {"x": X}, lambda x: sum(v * (1 + sum(w < v for w in x)) for v in x)),
-    ("rank, where a guard holds", "a(x: real[n]) = sum[n | x > 0](x*rank[n | x > 0](x))", {"x": X}, lambda x: sum(v * (1 + sum(0 < w < v for w in x)) for v in x if v > 0)),
-    ("rank, where no guard holds", "a(x: real[n]) = max[n | x < 0](rank[n | x > 0](x))", {"x": X}, lambda x: nan),
-    ("rank, descending", "a(x: real[n]) = sum[n](x*rank[n](x, order = descending))", {"x": X}, lambda x: sum(v * (1 + sum(w > v for w in x)) for v in x)),
-    ("var", "a(x: real[n]) = var[n](x)", {"x": X}, lambda x: np.var(x)),
-    ("var, ddof", "a(x: real[n]) = var[n](x, ddof = 1)", {"x": X}, lambda x: np.var(x, ddof=1)),
-    ("std", "a(x: real[n]) = std[n](x)", {"x": X}, lambda x: np.std(x)),
     ("recursion", "a(r: real[t]; c = 1/2) = sum[t](G) where G = r + c*piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)", {"r": X}, lambda r: sum(r[t] * sum(0.5**k for k in range(t + 1)) for t in range(4))),
     ("function", "generalized_margin(e_correct, e_wrong; q: (real, real) -> real) = q(e_correct, e_wrong)", None, None),
     ("grad", "gradient_penalty(x: real[d], critic: (real[d]) -> real; lam: positive = 10) = lam*(norm(grad[x](critic(x))) - 1)^2", None, None),
     ("fixed size", "a(x: real[i, q = 4]) = sum[i, q](x)", {"x": A.T}, lambda x: np.sum(x)),
     ("product", "a(x: real[d, (k, s = S)]) = sum[d](max[k](min[s](x)))", None, None),
-    ("sort, ideal dcg", "a(s: real[n]) = sum[i in n](sort[n](s, order = descending)[i]/log2(2 + i))", {"s": X}, lambda s: sum(np.sort(s)[::-1] / np.log2(2 + np.arange(4)))),
 ]  # fmt: skip
 
 
@@ -845,6 +917,12 @@ WARNS = [
     ("an index that may leave its axis", "a(x: real[n]) = sum[n](x[n + 1])", "index-leaves-axis"),
     ("a fixed index, as an axis may be short", "a(x: real[n]) = x[3]", "index-leaves-axis"),
     ("a guard at the wrong end", "a(x: real[n]) = sum[n | n > 0](x[n + 1])", "index-leaves-axis"),
+    ("a place that may leave an order", "a(x: real[n]) = sum[n](sort[n](x)[n + 1])", "index-leaves-axis"),
+    ("a fixed place, as an axis may be short", "a(x: real[n]) = sort[n](x)[1]", "index-leaves-axis"),
+    ("the place after a quantile", "a(x: real[n]; q: unit = 0.5) = sort[n](x)[floor(q*(size(n) - 1)) + 1]", "index-leaves-axis"),
+    ("a quantile counted from 1", "a(x: real[n]; q: unit = 0.5) = sort[n](x)[floor(q*size(n))]", "index-leaves-axis"),
+    ("a quantile of no share", "a(x: real[n]; q: nonnegative = 0.5) = sort[n](x)[floor(q*(size(n) - 1))]", "index-leaves-axis"),
+    ("a place beyond a range", "a(x: real[n]) = sum[b in 0..2 | size(n) > 5](sort[c in 0..1](x[c])[b])", "index-leaves-axis"),
 ]
 SILENT = [
     ("a guard", "a(x: real[n]) = sum[n | n + 1 < size(n)](x[n + 1])"),
@@ -856,6 +934,18 @@ SILENT = [
     ("a mirrored index", "a(x: real[n]) = sum[n](x[size(n) - 1 - n]*n)"),
     ("a class", "a(x: real[n], y: class(n)) = x[y]"),
     ("argmax", "a(x: real[n]) = x[argmax[n](x)]"),
+    ("sort", "a(x: real[n]) = sum[n](n*sort[n](x, order = descending))"),
+    ("sort where a guard holds", "a(x: real[n]) = sum[n](n*sort[n | x > 0](x))"),
+    ("the smallest", "a(x: real[n]) = sort[n](x)[0]"),
+    ("the largest k", "a(x: real[n]; k: integer = 3) = sum[i in n | i < k](sort[n](x)[i])"),
+    ("argsort", "a(x: real[n], w: real[n]) = sum[n](w[argsort[n](x)]*n)"),
+    ("a class as a place", "a(x: real[n, k], y: class(k)[n]) = sum[n](sort[k](x)[y])"),
+    ("a median", "a(x: real[n]) = (e[floor(p)] + e[ceil(p)])/2 where e[n] = sort[n](x)\n  p = (size(n) - 1)/2"),
+    ("a quantile", "a(x: real[n]; q: unit = 0.5) = (1 - p + floor(p))*e[floor(p)] + (p - floor(p))*e[ceil(p)] where e[n] = sort[n](x)\n  p = q*(size(n) - 1)"),
+    ("the next place, if there is one", "a(x: real[n]; q: unit = 0.5) = sort[n](x)[min(floor(q*(size(n) - 1)) + 1, size(n) - 1)]"),
+    ("cumsum", "a(x: real[n]) = sum[n | n > 0](cumsum[n](x)[n - 1])"),
+    ("a place of a range", "a(x: real[n]) = sum[b in 0..2 | size(n) > 5](sort[c in 1..3](x[c])[b])"),
+    ("a range that is sorted", "a(x: real[n]) = sum[b in 0..2](sort[c in 1..3](c^2)[b]) + sum[n](x)"),
     ("a guard through a local", "a(x: real[n]) = sum[n | ok](x[n + 1]) where ok = n + 1 < size(n)"),
 ]
 

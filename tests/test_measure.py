@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import lossdsl
 from lossdsl.errors import LossError
 from lossdsl.frontend import load_text
 from lossdsl.passes.measure import weighted
@@ -26,6 +27,10 @@ LOSSES = {
     "all": "sum[n](x)*all[n](x > -1)",
     "logsumexp": "logsumexp[n](x)",
     "norm": "norm[n](x)",
+    "product": "prod[n](2 + x) + prod[n, d | u > 0](u)",
+    "ranks": "sum[n](x*rank[n](x))",
+    "var and std": "var[n](x) + std[n | x > 0](x, default = 1)",
+    "sort of another axis": "sum[n](x*sort[d](u)[1])",
     "variance": "mean[n]((x - mean[n](x))^2)",
     "other axes": "sum[n, d](u^2) + mean[d](max[n](u))",
     "softmax": "sum[n](softmax[n](x)*x)",
@@ -99,3 +104,15 @@ def test_a_loss_without_a_sample_axis() -> None:
     p = load_text("loss(x: real[n]) = sum[n](x)\n")["loss"]
     with pytest.raises(LossError, match="no sample axis"):
         weighted(p)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "reference"])
+def test_samples_that_are_sorted_take_no_weights(backend: str) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch")
+    loss = lossdsl.parse("loss(x: real[n]) = sum[n | n < 2](sort[n](x))\n  batch n\n")["loss"]
+    fn, x = loss.compile(backend), np.array([3.0, 1.0, 2.0])
+    assert fn(x) == 3.0
+    for options in ({"sample_weight": np.ones(3)}, {"sample_mask": np.ones(3, bool)}):
+        with pytest.raises(LossError, match="sorts its samples"):
+            fn(x, **options)

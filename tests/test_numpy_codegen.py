@@ -11,12 +11,14 @@ import pytest
 
 from lossdsl.codegen.numpy import NUMPY
 from lossdsl.codegen.printer import print_function, with_helpers
+from lossdsl.codegen.torch import TORCH
 from lossdsl.ir.expr import (
     HALF,
     INF,
     NAN,
     ONE,
     PI,
+    TRUE,
     TWO,
     ZERO,
     Expr,
@@ -48,8 +50,8 @@ from lossdsl.passes.legalise import legalise
 from lossdsl.schedule import schedule
 from tests.brute import Brute
 
-N, I, J, K, D, H, W = (
-    Index(a, t) for a, t in (("n", "n"), ("n", "i"), ("n", "j"), ("k", "k"), ("d", "d"), ("h", "h"), ("w", "w")))
+N, I, J, K, L, D, H, W = (
+    Index(a, t) for a, t in (("n", "n"), ("n", "i"), ("n", "j"), ("k", "k"), ("k", "l"), ("d", "d"), ("h", "h"), ("w", "w")))
 INPUTS = {
     "f": Input("f", Kind()),
     "t": Input("t", Kind()),
@@ -82,6 +84,10 @@ def sqdist(i: Index, j: Index) -> Expr:
     return red("sum", [D], pow_(sub(at("x", i, D), at("x", j, D)), TWO))
 
 
+def order(i: Index, body: Expr, place: Expr, guard: Expr = TRUE) -> Expr:
+    return red("argsort", [i], body, guard, place)
+
+
 def cosine(i: Index, j: Index) -> Expr:
     x, z = at("x", i, D), at("z", j, D)
     return red("sum", [D], mul(div(x, red("norm", [D], x)), div(z, red("norm", [D], z))))
@@ -92,7 +98,9 @@ softmax = call("exp", sub(at("s", N, K), red("logsumexp", [K], at("s", N, K))))
 others = red("logsumexp", [K], at("s", N, K), cmp("!=", ix(K), at("y", N)))
 positive = and_(cmp("!=", ix(I), ix(J)), cmp("==", at("c", I), at("c", J)))
 B = Index(Range(ONE, num(4)), "b")
+C = Index(Range(ONE, num(4)), "c")
 T = Index(Range(ZERO, top), "b")
+S = Index(Range(ZERO, top), "s")
 
 # output indices, expression
 TABLE: dict[str, tuple[tuple[Index, ...], Expr]] = {
@@ -127,6 +135,50 @@ TABLE: dict[str, tuple[tuple[Index, ...], Expr]] = {
     "logsumexp where": ((N,), red("logsumexp", [K], at("s", N, K), cmp(">=", ix(K), at("c", N)))),
     "norm": ((N,), red("norm", [D], at("x", N, D))),
     "norm where": ((N,), red("norm", [D], at("x", N, D), cmp(">", at("x", N, D), ZERO))),
+    "product": ((N,), red("prod", [K], at("s", N, K))),
+    "product where": ((N,), red("prod", [K], at("s", N, K), cmp(">", at("s", N, K), ZERO))),
+    "product over two": ((D,), red("prod", [N, K], add(at("s", N, K), at("e", K, D)))),
+    "product of what does not vary": ((N,), red("prod", [K], at("v", N))),
+    "product of a constant": ((), red("prod", [K], f)),
+    "product of the others": ((N,), red("prod", [I], at("v", I), cmp("!=", ix(I), ix(N)))),
+    "product of the others, where": ((N,), red("prod", [I], at("v", I), and_(cmp(">", at("v", I), ZERO), cmp("!=", ix(N), ix(I))))),
+    "product of the others in rows": ((N, K), mul(at("v", N), red("prod", [L], at("s", N, L), cmp("!=", ix(L), ix(K))))),
+    "product of the others in columns": ((J, K), red("prod", [I], at("s", I, K), cmp("!=", ix(I), ix(J)))),
+    "product of all but two": ((I, J), red("prod", [N], at("v", N), and_(cmp("!=", ix(N), ix(I)), cmp("!=", ix(N), ix(J))))),
+    "product of the other pairs": ((I, K), red("prod", [J, L], at("s", J, L), or_(cmp("!=", ix(J), ix(I)), cmp("!=", ix(L), ix(K))))),
+    "product of the others, a guard between them": ((J,), red("prod", [I], at("v", I), and_(cmp("!=", ix(I), ix(J)), cmp(">", at("v", I), at("v", J))))),
+    "product of all but a class": ((N,), red("prod", [K], at("s", N, K), cmp("!=", ix(K), at("y", N)))),
+    "product of the others of what does not vary": ((K,), red("prod", [L], f, cmp("!=", ix(L), ix(K)))),
+    "order": ((N, K), order(K, at("s", N, K), ix(K))),
+    "order in columns": ((K, N), order(N, at("s", N, K), ix(N))),
+    "order where": ((N, K), order(K, at("s", N, K), ix(K), cmp(">", at("s", N, K), ZERO))),
+    "order of labels": ((N,), order(N, at("c", N), ix(N))),
+    "order of labels, largest first": ((N,), order(N, neg(at("c", N)), ix(N))),
+    "order of what does not vary": ((K,), order(K, f, ix(K), cmp(">", ix(K), ZERO))),
+    "order by a guard of more axes": ((N, K), order(K, at("q", K), ix(K), cmp(">", at("s", N, K), ZERO))),
+    "order of pairs": ((I, J), order(J, at("p", I, J), ix(J), cmp("!=", ix(I), ix(J)))),
+    "order of distances": ((I, J), order(J, sqdist(I, J), ix(J), positive)),
+    "order in a range": ((), red("sum", [B], mul(ix(B), order(C, call("abs", sub(f, ix(C))), sub(ix(B), ONE))))),
+    "order in a range, beyond its end": ((), red("sum", [B], mul(ix(B), order(C, call("abs", sub(f, ix(C))), ix(B))), cmp("<", ix(B), num(4)))),
+    "order in a range, places of another": ((), red("sum", [B], mul(ix(B), order(T, call("abs", sub(f, ix(T))), ix(B))), cmp("<=", ix(B), top))),
+    "order in a range from 0": ((), red("sum", [S], mul(ix(S), order(T, call("sin", mul(f, ix(T))), ix(S))))),
+    "order at a fixed place": ((N,), order(K, at("s", N, K), ONE)),
+    "order at a place of the row": ((N,), order(K, at("s", N, K), at("y", N))),
+    "order at a computed place": ((N,), order(K, at("s", N, K), call("floor", mul(tau, size("k"))))),
+    "order at no place": ((N,), order(K, at("s", N, K), HALF)),
+    "order at a shifted place": ((N,), order(N, at("v", N), add(ix(N), ONE))),
+    "order as a number": ((N,), mul(at("v", N), order(N, at("v", N), ix(N)))),
+    "sorted": ((N, K), at("s", N, order(K, at("s", N, K), ix(K)))),
+    "sorted where": ((N,), at("v", order(N, at("v", N), ix(N), at("m", N)))),
+    "sorted by others": ((K, N), mul(at("s", order(N, at("v", N), ix(N)), K), at("q", K))),
+    "sorted, then reduced": ((N,), red("sum", [K], mul(at("s", N, order(K, neg(at("s", N, K)), ix(K))), ix(K)), cmp("<", ix(K), num(3)))),
+    "sorted rows": ((N, D), at("x", order(I, red("norm", [D], at("x", I, D)), ix(N)), D)),
+    "what is sorted is reduced": ((N,), red("norm", [D], at("x", order(I, red("norm", [D], at("x", I, D)), ix(N)), D))),
+    "back from the order": ((N,), red("sum", [I], at("v", I), cmp("==", order(N, at("v", N), ix(I)), ix(N)))),
+    "back from the order, of all": ((N, K), red("sum", [L], mul(at("s", N, L), at("q", L)), cmp("==", order(K, at("s", N, K), ix(L)), ix(K)))),
+    "back from some places": ((N,), red("sum", [I], at("v", order(N, at("v", N), ix(I), at("m", N))),
+                                        and_(cmp("==", ix(N), order(N, at("v", N), ix(I), at("m", N))), cmp("<", ix(I), TWO)))),
+    "maximum in a range": ((N,), red("argmax", [B], call("sin", mul(at("v", N), ix(B))))),
     "any": ((N,), iverson(red("any", [K], cmp(">", at("s", N, K), ONE)))),
     "any of a pair": ((I,), iverson(red("any", [J], positive))),
     "count": ((N,), red("sum", [K], ONE, cmp(">", at("s", N, K), ZERO))),
@@ -226,6 +278,15 @@ def values(rng: np.random.Generator, sizes: dict[str, int]) -> dict[str, Any]:
     return out
 
 
+def in_torch(p: Program, given: dict[str, Any]) -> Any:
+    """What the printed Torch code gives, as an array."""
+    torch = pytest.importorskip("torch")
+    legal = legalise(p, "torch")
+    space: dict[str, Any] = {}
+    exec(compile(with_helpers(print_function(legal, schedule(legal), TORCH, "kernel"), TORCH), "<kernel>", "exec"), space)
+    return space["kernel"](*(torch.as_tensor(np.asarray(given[x.name])) for x in (*p.inputs, *p.params))).numpy()
+
+
 def source(p: Program) -> str:
     p = legalise(p, "numpy")
     return with_helpers(print_function(p, schedule(p), NUMPY, "kernel"), NUMPY)
@@ -259,6 +320,15 @@ def test_value(name: str) -> None:
         p = program(name)
         (want,) = Brute(p, given).outputs()
         agree(run(p, given)[0], want)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_torch_prints_the_same(name: str) -> None:
+    given, rows = stacked(np.random.default_rng(3), SIZES, 2, set(INPUTS))
+    agree(in_torch(batched(program(name), set(INPUTS)), given), np.stack([Brute(program(name), row).outputs()[0] for row in rows]))
+    for axis in ("k", "n"):
+        given = values(np.random.default_rng(5), {**SIZES, axis: 0})
+        agree(in_torch(program(name), given), Brute(program(name), given).outputs()[0])
 
 
 @pytest.mark.parametrize("name", TABLE)

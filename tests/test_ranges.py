@@ -131,6 +131,10 @@ REDUCTIONS = {
     "sum[k](exp(s))": "[0, inf)", "sum[k](p)": "[0, inf)", "sum[k](1)": "[1, inf)", "sum[k | p > 0](1)": "[0, inf)",
     "sum[k](1 + p)": "[1, inf)", "max[k](p)": "[0, 1]", "logsumexp[k](p)": "[0, inf)", "norm[k](p - 2)": "[1, inf)", "size(k)": "[1, inf)",
     "logsumexp[k | p > 0](p)": "[-inf, inf)", "argmax[k](p)": "[0, inf)", "sum[i in 0..3](1 + i)": "[1, inf)", "mean[k](p)": "[0, inf)",
+    "prod[k](p)": "[0, 1]", "prod[k](1 + p)": "[1, inf)", "prod[k](2 + p)": "[2, inf)", "prod[k | p > 0](2 + p)": "[1, inf)",
+    "prod[k | p > 0](p)": "[0, 1]", "prod[k](p/2)": "[0, 1/2]", "prod[k](exp(s))": "[0, inf)", "prod[k](2*p - 1)": "[-1, 1]",
+    "prod[k](3*p - 1)": "(-inf, inf)", "prod[k](s)": "[-inf, inf]", "1 - prod[k](1 - p)": "[0, 1]", "prod[k](2)": "[2, inf)",
+    "sort[k](p)[0]": "[0, 1]", "sort[k](s)[y]": "[-inf, inf)", "argsort[k](p)[0]": "[0, inf)", "prod[k](1 + sort[k](p))": "[1, inf)",
     "softmax[k](s)[y]": "[0, 1]", "log(softmax[k](s)[y])": "[-inf, 0]", "1 - softmax[k](s)[y]": "[0, 1]", "-sum[k](exp(p))": "(-inf, -1]",
 }  # fmt: skip
 

@@ -67,6 +67,10 @@ def x(i: Index) -> Expr:
     return over("x", i)
 
 
+def order(body: Expr, place: Expr, guard: Expr = TRUE) -> Expr:
+    return red("argsort", [I1], body, guard, place)
+
+
 POSITIVE_X = cmp(">", x(I1), ZERO)
 SOME_X = red("any", [I1], POSITIVE_X)
 
@@ -163,6 +167,20 @@ SPELLINGS = [
     (not_(red("any", [I1], and_(POSITIVE_X, not_(cmp("<", x(I1), A))))), "all[n | x > 0](x < a)"),
     (not_(red("any", [I1], TRUE)), "not any[n](1 == 1)"),
     (pw([(red("max", [I1], x(I1), POSITIVE_X), SOME_X)], ZERO), "max[n | x > 0](x, default = 0)"),
+    (red("prod", [I1], x(I1), POSITIVE_X), "prod[n | x > 0](x)"),
+    (pw([(red("prod", [I1], x(I1), POSITIVE_X), SOME_X)], TWO), "prod[n | x > 0](x, default = 2)"),
+    (order(x(I1), ix(N)), "argsort[n](x)"),
+    (order(x(I1), ONE, POSITIVE_X), "argsort[n | x > 0](x)[1]"),
+    (ref("x", [order(x(I1), ix(N))]), "sort[n](x)"),
+    (ref("x", [order(x(I1), ix(I2), POSITIVE_X)]), "sort[n | x > 0](x)[n_1001]"),
+    (ref("x", [order(neg(x(I1)), ONE)]), "sort[n](x, order = descending)[1]"),
+    (neg(ref("x", [order(neg(x(I1)), ONE)])), "-sort[n](x, order = descending)[1]"),
+    (neg(ref("x", [order(x(I1), ONE)])), "-sort[n](x)[1]"),
+    (ref("x", [order(mul(x(I1), A), ONE)]), "x[argsort[n](x*a)[1]]"),
+    (sub(mul(ref("x", [order(sub(mul(x(I1), A), B), ONE)]), A), B), "sort[n](x*a - b)[1]"),
+    (red("sum", [I2], ref("x", [order(x(I1), ix(I2))])), "sum[n](sort[n](x))"),
+    (red("sum", [I2], mul(ref("x", [order(x(I1), ix(I2))]), x(I2))), "sum[n](sort[n](x)*x)"),
+    (red("sum", [I1], x(I1), cmp("<=", ix(I1), ix(N))), "sum[i in n | i <= n](x[i])"),
     (pw([(red("max", [I1], x(I1)), cmp(">", size("n"), ZERO))], INF), "max[n](x, default = inf)"),
 ]  # fmt: skip
 
@@ -295,6 +313,8 @@ LATEX = [
     (huber(), r"\operatorname{huber}\left(f, y; \delta\right) = \begin{cases} \frac{\left(f - y\right)^{2}}{2} & \text{if } \left|f - y\right| \leq \delta \\ \delta \, \left(\left|f - y\right| - \frac{\delta}{2}\right) & \text{otherwise} \end{cases}"),
     (array("g", (S, LABEL), (K,), sub(softmax_at(ix(K)), iverson(cmp("==", ix(K), LABEL.element)))), r"\operatorname{g}_{k}\left(s, y\right) = \operatorname{softmax}_{k}\left(s_{k}\right) - \left[k = y\right]"),
     (array("t", (PAIRS,), (), red("sum", [Index("i", 1), Index("i", 2)], over("m", Index("i", 1), Index("i", 2)), cmp("<", ix(Index("i", 1)), ix(Index("i", 2))))), r"\operatorname{t}\left(m\right) = \sum_{i, j : i < j} m_{i, j}"),
+    (array("o", (Input("x", Kind(axes=(("n", "n"),))),), (), red("sum", [I2], ref("x", [order(neg(x(I1)), ix(I2), POSITIVE_X)]))), r"\operatorname{o}\left(x\right) = \sum_{n} \operatorname{sort}^{\downarrow}_{n : x_{n} > 0}\left(x_{n}\right)"),
+    (array("p", (Input("x", Kind(axes=(("n", "n"),))),), (), red("prod", [I1], x(I1))), r"\operatorname{p}\left(x\right) = \prod_{n} x_{n}"),
     (array("l", (S,), (), lse(K1, over("s", K1))), r"\operatorname{l}\left(s\right) = \log\sum_{k} e^{s_{k}}"),
 ]  # fmt: skip
 

@@ -80,6 +80,71 @@ def norm(x, axis):
     scaled = scale.reshape(square.shape)*np.sqrt(np.square(x/scale).sum(axis=axis))
     return np.where(safe, np.sqrt(square), scaled)
 ''',
+    "order": '''
+def order(x, axis, where=None):
+    """The positions along an axis from the least entry to the largest, equal ones as they stand, NaN last.
+
+    Entries where a condition fails are left out: then there are fewer, and NaN in the places beyond the last.
+    """
+    at = x.argsort(axis=axis, kind="stable")
+    if where is None:
+        return at
+    shape = np.broadcast_shapes(x.shape, where.shape)
+    at, where = np.broadcast_to(at, shape), np.broadcast_to(where, shape)
+    left = ~np.take_along_axis(where, at, axis)
+    at = np.take_along_axis(at, left.argsort(axis=axis, kind="stable"), axis)
+    left = np.sort(left, axis=axis)
+    return np.where(left, np.nan, at) if left.any() else at
+''',
+    "product": '''
+def product(x, axis):
+    """The product along axes; exponents are added apart, so that nothing overflows or vanishes on the way."""
+    digits, powers = np.frexp(flat(x, axis))
+    powers = powers.astype(np.int64)
+    while digits.shape[-1] > 64:
+        starts = np.arange(0, digits.shape[-1], 64)
+        digits, more = np.frexp(np.multiply.reduceat(digits, starts, axis=-1))
+        powers = np.add.reduceat(powers, starts, axis=-1) + more
+    return np.ldexp(digits.prod(axis=-1), powers.sum(axis=-1))
+''',
+    "others": '''
+def others(x, axis):
+    """For each entry along axes the product of all the others."""
+    whole = flat(x, axis)
+    digits, powers = np.frexp(whole)
+    out = np.ldexp(*but_one(digits, powers.astype(np.int64)))
+    axes = np.atleast_1d(axis)
+    shape = [n for k, n in enumerate(x.shape) if k not in axes] + [x.shape[k] for k in axes]
+    return np.moveaxis(out.reshape(shape), range(-len(axes), 0), axes)
+''',
+    "but_one": '''
+def but_one(digits, powers):
+    """For each entry of rows the product of all the others, as digits*2^powers: in blocks, so that the digits stay in range."""
+    *lead, n = digits.shape
+    if n > 64:
+        more = -n % 64
+        pad = [(0, 0)]*len(lead) + [(0, more)]
+        digits = np.pad(digits, pad, constant_values=1).reshape(*lead, -1, 64)
+        powers = np.pad(powers, pad).reshape(*lead, -1, 64)
+        whole, up = np.frexp(digits.prod(axis=-1))
+        outer, outer_powers = but_one(whole, up + powers.sum(axis=-1))
+        inner, powers = but_one(digits, powers)
+        digits, up = np.frexp(inner*outer[..., None])
+        powers = powers + outer_powers[..., None] + up
+        return digits.reshape(*lead, -1)[..., :n], powers.reshape(*lead, -1)[..., :n]
+    before = np.ones_like(digits)
+    after = np.ones_like(digits)
+    np.cumprod(digits[..., :-1], axis=-1, out=before[..., 1:])
+    np.cumprod(digits[..., :0:-1], axis=-1, out=after[..., -2::-1] if n > 1 else after[..., :0])
+    return before*after, powers.sum(axis=-1, keepdims=True) - powers
+''',
+    "flat": '''
+def flat(x, axis):
+    """The axes as one, the last."""
+    axes = np.atleast_1d(axis)
+    x = np.moveaxis(x, axes, range(-len(axes), 0))
+    return x.reshape(*x.shape[:x.ndim - len(axes)], np.prod(x.shape[x.ndim - len(axes):], dtype=int))
+''',
     "pick": '''
 def pick(x, index, *computed):
     """Entries of x at integer positions along its leading axes; NaN where a computed one is out of range."""
@@ -210,7 +275,8 @@ def _place(how: str, x: str, at: Sequence[str], computed: int, value: str) -> st
     return f"{how}_at({x}, {_tuple(at)}, {computed}, {value})"
 
 
-_REDUCE = {"max": "largest", "min": "smallest", "argmax": "first_largest", "argmin": "first_smallest", "norm": "norm"}
+_REDUCE = {"max": "largest", "min": "smallest", "argmax": "first_largest", "argmin": "first_smallest", "norm": "norm",
+           "argsort": "order", "prod": "product", "others": "others"}  # fmt: skip
 
 
 def _reduce(op: str, x: str, axes: Sequence[int], where: str | None) -> str:

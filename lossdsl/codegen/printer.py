@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from lossdsl.codegen.names import Names
 from lossdsl.errors import LossError, NotYet
-from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, postorder
+from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, disjuncts, postorder
 from lossdsl.ir.program import BATCH, Program
 from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, targets
 
@@ -308,7 +308,8 @@ class _Printer:
         plain = stage.op and stage.indices and len(axes) > 2 and len(set(axes)) < len(axes) and BATCH not in axes
         if not self.backend.by_rows or not plain or stage.shape in ("scatter", "contraction") or stage.indices[0] not in free:
             return None
-        if not set(stage.over) <= free or isinstance(stage.indices[0].axis, Range):
+        first = stage.indices[0]
+        if not set(stage.over) <= free or isinstance(first.axis, Range) or first in stage.over or first in _all_but_one(stage)[0].values():
             return None
         self.block = block = Block(stage.indices[0], (self.lines, self.named, self.pairs))
         self.lines, self.named, self.pairs = [], dict(self.named), set()
@@ -556,7 +557,8 @@ class _Printer:
         dims = self._dims(*(e.args[k].free for k in computed))
         at = [self._position(self._of(e.args[k]), dims) for k in computed]
         kept = tuple(e.args[k].data for k in rest)
-        return self._sorted(Val(self.backend.pick(array, at, [k for k, c in enumerate(computed) if c in loose]), ATOM, (*dims, *kept), base.type))
+        text = self.backend.pick(array, at, [k for k, c in enumerate(computed) if c in loose])
+        return self._sorted(Val(text, ATOM, (*dims, *kept), base.type))
 
     def _position(self, val: Val, dims: tuple[Index, ...]) -> str:
         text = self._at(val, dims)
@@ -571,18 +573,52 @@ class _Printer:
                 return self._scatter(stage, places, rest)
             if split := factors(stage):
                 return self._contraction(stage, *split)
+        if stage.op == "prod":
+            return self._product_of(stage)
         guard = None if self._holed(stage) else self._all(stage.guard)
         if stage.op == "sum" and stage.expr is ONE and guard:
             return self._reduced("count", self._condition(guard), stage)
         body = self._value(stage.expr)
         if stage.op == "any":
             return self._reduced("any", self._condition(body), stage)
+        if stage.op == "argsort":
+            return self._ordered(stage, body if body.type == "int" else self._real(body), guard)
         body = self._real(body)
         if hole := self._hole(stage, body):
             return self._reduced("sum", hole, stage)
         if guard and stage.op in ("sum", "norm"):
             return self._reduced(stage.op, self._where(guard, body, literal(Fraction(0))), stage)
         return self._reduced(stage.op or "", self._lifted([body])[0], stage, guard)
+
+    def _ordered(self, stage: Stage, body: Val, guard: Val | None) -> Val:
+        """The indices of an axis in the order of what is sorted; its places lie along that axis."""
+        (index,), place = stage.over, stage.indices[-1]
+        dims = self._dims(body.dims, guard.dims if guard else (), stage.over)
+        whole = self._over_all(self._lifted([body])[0], dims, stage.over)
+        axis, where = dims.index(index), None
+        if guard:  # of more axes than the array, perhaps; both end alike
+            axis, where = axis - len(dims), self._at(guard, dims)
+        text = self.backend.reduce("argsort", self._at(whole, dims), [axis], where)
+        return self._shifted(Val(text, ATOM, tuple(place if i == index else i for i in dims), "int"), index.axis)
+
+    def _shifted(self, place: Val, axis: Axis) -> Val:
+        """A place along an axis as the value of the index there."""
+        if not isinstance(axis, Range):
+            return place
+        lo = self._value(axis.lo)
+        return Val(f"{place.text} + {lo.atom(PLUS)}", PLUS, place.dims, place.type)
+
+    def _product_of(self, stage: Stage) -> Val:
+        """A product, or for each entry that of all the others."""
+        left_out, rest = _all_but_one(stage)
+        body, guard = self._lifted([self._real(self._value(stage.expr))])[0], self._all(rest)
+        body = self._where(guard, body, literal(Fraction(1))) if guard else body
+        if not left_out:
+            return self._reduced("prod", body, stage)
+        dims = self._dims(body.dims, stage.over)
+        whole = self._over_all(body, dims, stage.over)
+        text = self.backend.reduce("others", self._at(whole, dims), [dims.index(i) for i in left_out], None)
+        return self._sorted(Val(text, ATOM, tuple(left_out.get(i, i) for i in dims), "real"))
 
     def _holed(self, stage: Stage) -> Entry | None:
         """For a sum over all but one place of an axis: that place, to be set to 0."""
@@ -614,14 +650,21 @@ class _Printer:
     def _reduced(self, op: str, body: Val, stage: Stage, guard: Val | None = None) -> Val:
         """A reduction of a whole array; binders that it lacks are broadcast first."""
         dims = self._dims(body.dims, guard.dims if guard else (), stage.over)
-        if guard is None and set(stage.over) - set(body.dims):
-            shape = [self._size(i.axis) if i in body.dims or i in stage.over else "1" for i in dims]
-            body = Val(self.backend.expand(self._at(body, dims), shape), ATOM, dims, body.type)
+        if guard is None:
+            body = self._over_all(body, dims, stage.over)
         axes = [dims.index(i) for i in stage.over]
         where = self._at(guard, dims) if guard else None
         text = self.backend.reduce(op, self._at(body, dims, ATOM), axes, where)
         kind = {"any": "bool", "count": "int", "argmax": "int", "argmin": "int"}.get(op, "real")
-        return Val(text, ATOM, tuple(i for i in dims if i not in stage.over), kind)
+        out = Val(text, ATOM, tuple(i for i in dims if i not in stage.over), kind)
+        return self._shifted(out, stage.over[0].axis) if op in ("argmax", "argmin") else out
+
+    def _over_all(self, body: Val, dims: tuple[Index, ...], over: Sequence[Index]) -> Val:
+        """An array over all of the indices that are run over, repeated along those that it lacks."""
+        if set(over) <= set(body.dims):
+            return body
+        shape = [self._size(i.axis) if i in body.dims or i in over else "1" for i in dims]
+        return Val(self.backend.expand(self._at(body, dims), shape), ATOM, dims, body.type)
 
     def _scatter(self, stage: Stage, places: dict[Index, Expr], rest: Sequence[Expr]) -> Val:
         """A sum into computed places: rows of the summand are added up where their index says."""
@@ -750,6 +793,27 @@ class Entry:
     index: Index
     place: Expr
     folded: tuple[Expr, ...] = ()
+
+
+def _all_but_one(stage: Stage) -> tuple[dict[Index, Index], tuple[Expr, ...]]:
+    """The indices of a result that a product over all other entries leaves out, by those that it runs over; and what else guards it."""
+    for c in stage.guard if stage.op == "prod" else ():
+        rest = tuple(x for x in stage.guard if x is not c)
+        pairs = [_pair(x, stage) for x in disjuncts(c)]
+        found = dict(p for p in pairs if p)
+        used = stage.expr.free.union(*(x.free for x in rest))
+        if None not in pairs and len(found) == len(set(found.values())) == len(stage.over) and used.isdisjoint(found.values()):
+            return found, rest
+    return {}, stage.guard
+
+
+def _pair(c: Expr, stage: Stage) -> tuple[Index, Index] | None:
+    """A bound index and one of the result, if the condition is that they differ."""
+    if c.op == "cmp" and c.data == "!=" and all(x.op == "ix" for x in c.args):
+        for a, b in ((x.data for x in c.args), (x.data for x in c.args[::-1])):
+            if a in stage.over and b in stage.indices and a.axis == b.axis:
+                return a, b
+    return None
 
 
 def _at_index(condition: Expr, relation: str) -> tuple[Index, Expr] | None:

@@ -85,6 +85,80 @@ def norm(x, dim):
     scale = torch.where((peak > 0) & (peak < torch.inf), peak, 1.0)
     return scale.squeeze(dim)*(x/scale).square().sum(dim=dim).sqrt()
 ''',
+    "order": '''
+def order(x, dim, where=None):
+    """The positions along an axis from the least entry to the largest, equal ones as they stand, NaN last.
+
+    Entries where a condition fails are left out: then there are fewer, and NaN in the places beyond the last.
+    """
+    at = x.argsort(dim=dim, stable=True)
+    if where is None:
+        return at
+    at, where = torch.broadcast_tensors(at, where)
+    left, rank = torch.sort((~where.gather(dim, at)).to(torch.uint8), dim=dim, stable=True)
+    return torch.where(left > 0, torch.nan, at.gather(dim, rank).to(torch.float64))
+''',
+    "scaled": '''
+def scaled(x, powers):
+    """x*2^powers, in two steps as the power alone may be out of range."""
+    half = powers.div(2, rounding_mode="floor")
+    return x*torch.exp2(half.to(x.dtype))*torch.exp2((powers - half).to(x.dtype))
+''',
+    "parts": '''
+def parts(x):
+    """Numbers as digits*2^powers, the digits below 1."""
+    powers = torch.frexp(x.detach())[1].long()
+    powers = torch.where(x.isfinite(), powers, 0)
+    return scaled(x, -powers), powers
+''',
+    "product": '''
+def product(x, dim):
+    """The product along axes; exponents are added apart, so that nothing overflows or vanishes on the way."""
+    digits, powers = parts(flat(x, dim))
+    while digits.shape[-1] > 64:
+        digits, powers = blocks(digits, powers)
+        digits, more = parts(digits.prod(dim=-1))
+        powers = powers.sum(dim=-1) + more
+    return scaled(digits.prod(dim=-1), powers.sum(dim=-1).clamp(-4096, 4096))
+''',
+    "others": '''
+def others(x, dim):
+    """For each entry along axes the product of all the others."""
+    digits, powers = but_one(*parts(flat(x, dim)))
+    shape = [n for k, n in enumerate(x.shape) if k not in dim] + [x.shape[k] for k in dim]
+    return torch.movedim(scaled(digits, powers.clamp(-4096, 4096)).reshape(shape), tuple(range(-len(dim), 0)), dim)
+''',
+    "but_one": '''
+def but_one(digits, powers):
+    """For each entry of rows the product of all the others, as digits*2^powers: in blocks, so that the digits stay in range."""
+    n = digits.shape[-1]
+    if n > 64:
+        lead = digits.shape[:-1]
+        digits, powers = blocks(digits, powers)
+        whole, up = parts(digits.prod(dim=-1))
+        outer, outer_powers = but_one(whole, up + powers.sum(dim=-1))
+        inner, powers = but_one(digits, powers)
+        digits, up = parts(inner*outer[..., None])
+        powers = powers + outer_powers[..., None] + up
+        return digits.reshape(*lead, -1)[..., :n], powers.reshape(*lead, -1)[..., :n]
+    one = torch.ones_like(digits[..., :1])
+    before = torch.cat((one, digits), dim=-1).cumprod(dim=-1)[..., :n]
+    after = torch.cat((digits, one), dim=-1).flip(-1).cumprod(dim=-1).flip(-1)[..., 1:]
+    return before*after, powers.sum(dim=-1, keepdim=True) - powers
+''',
+    "blocks": '''
+def blocks(digits, powers):
+    """Rows cut into blocks of 64, filled up with ones."""
+    more = -digits.shape[-1] % 64
+    digits = torch.nn.functional.pad(digits, (0, more), value=1.0)
+    powers = torch.nn.functional.pad(powers, (0, more))
+    return digits.reshape(*digits.shape[:-1], -1, 64), powers.reshape(*powers.shape[:-1], -1, 64)
+''',
+    "flat": '''
+def flat(x, dim):
+    """The axes as one, the last."""
+    return torch.movedim(x, dim, tuple(range(-len(dim), 0))).flatten(x.ndim - len(dim))
+''',
     "pick": '''
 def pick(x, *index):
     """Entries of x at integer positions along its leading axes; NaN where one is out of range."""
@@ -93,6 +167,8 @@ def pick(x, *index):
     inside = torch.ones_like(index[0], dtype=torch.bool)
     for i, n in zip(index, x.shape):
         inside = inside & (0 <= i) & (i < n)
+        if i.is_floating_point():
+            inside = inside & (i == i.floor())
     kept = x.shape[len(index):]
     if 0 in x.shape[:len(index)]:
         return torch.full(inside.shape + kept, torch.nan, dtype=x.dtype, device=x.device)
@@ -132,8 +208,8 @@ def scatter(shape, index, values, where=True):
 }
 
 _OWN = {"max": "greater({0}, {1})", "min": "smaller({0}, {1})", "square": "torch.square({0})"}
-_REDUCE = {"max": "largest", "min": "smallest", "norm": "norm"}
-_FIRST = {"argmax": "first_largest", "argmin": "first_smallest"}
+_REDUCE = {"max": "largest", "min": "smallest", "norm": "norm", "prod": "product", "others": "others"}
+_FIRST = {"argmax": "first_largest", "argmin": "first_smallest", "argsort": "order"}
 
 
 def _call(name: str, arity: int) -> str:

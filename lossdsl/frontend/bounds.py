@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.ir.expr import ONE, TRUE, Expr, Range, branches, cmp, conjuncts, not_, postorder, size, sub
+from lossdsl.ir.expr import ONE, TRUE, ZERO, Expr, Range, add, branches, cmp, conjuncts, not_, outside, postorder, size, sub
 from lossdsl.ir.program import Input, Param
+from lossdsl.kinds import UNIT
 
 _MOST_VISITS = 20_000
 _DEPTH = 4
@@ -48,12 +49,14 @@ def _places(e: Expr, kinds: Kinds) -> list[tuple[Expr, str]]:
 
 
 def _plain(index: Expr, axis: str, kinds: Kinds) -> bool:
-    """Whether an index is inside by what it is: an index over the axis, a class of it, its argmax."""
+    """Whether an index is inside by what it is: an index over the axis, a class of it, its argmax, an argsort at such a place."""
     if index.op == "ix":
         return bool(index.data.axis == axis)
     if index.op == "ref":
         return index.data in kinds and kinds[index.data].kind.of == axis and kinds[index.data].kind.role == "class"
-    return index.op == "red" and index.data[0] in ("argmax", "argmin") and index.data[1][0].axis == axis
+    if index.op != "red" or index.data[0] not in _POSITIONS or index.data[1][0].axis != axis:
+        return False
+    return all(_plain(place, axis, kinds) for place in outside(index))
 
 
 # -- what is known at a place -----------------------------------------------------------------------------------------
@@ -86,8 +89,8 @@ def _inside_of(e: Expr, facts: Facts) -> list[tuple[Expr, Facts]]:
     """The arguments of a node, with what holds where each is evaluated."""
     match e.op:
         case "red":
-            body, guard = e.args
-            return [(guard, facts), (body, _and(facts, guard))]
+            body, guard = e.args[:2]
+            return [(guard, facts), (body, _and(facts, guard)), *((place, facts) for place in outside(e))]
         case "and":
             return [(e.args[0], facts), (e.args[1], _and(facts, e.args[0]))]
         case "or":
@@ -120,16 +123,26 @@ def _upright(condition: Expr) -> Expr:
 Linear = tuple[tuple[tuple[Expr, Fraction], ...], Fraction]  # coefficients of opaque whole numbers, and a constant
 
 
-def _inside(index: Expr, axis: str, facts: Facts, kinds: Kinds) -> bool:
-    """Whether ``0 <= index < size(axis)`` follows."""
+def _inside(index: Expr, axis: str | Range, facts: Facts, kinds: Kinds) -> bool:
+    """Whether ``0 <= index <= last place of the axis`` follows."""
     for case, more in _cases(index):
-        known = [*facts, *more]
-        if _plain(case, axis, kinds):
+        known = (*facts, *more)
+        if isinstance(axis, str) and _plain(case, axis, kinds):
             continue
-        for goal in (case, sub(sub(size(axis), ONE), case)):
-            if not _nonnegative(goal, known, kinds):
-                return False
+        if not all(_nonnegative(goal, known, kinds) for goal in (case, sub(_last(axis), case))):
+            return False
+        # there is an argsort only at the places that the order has
+        if case.op == "red" and case.data[0] == "argsort" and not _inside(case.args[2], case.data[1][0].axis, known, kinds):
+            return False
     return True
+
+
+_POSITIONS = ("argmax", "argmin", "argsort")
+
+
+def _last(axis: str | Range) -> Expr:
+    """The last place of an axis, counted from 0."""
+    return sub(axis.hi, axis.lo) if isinstance(axis, Range) else sub(size(axis), ONE)
 
 
 def _cases(index: Expr) -> list[tuple[Expr, Facts]]:
@@ -155,16 +168,27 @@ def _cases(index: Expr) -> list[tuple[Expr, Facts]]:
 
 def _nonnegative(goal: Expr, facts: Sequence[Expr], kinds: Kinds) -> bool:
     """Whether ``goal >= 0`` is a sum of known nonnegative numbers."""
-    target = _linear(goal)
+    targets = (_linear(goal), _unrounded(_linear(goal)))
     known = [f for c in facts for f in _facts(c)]
     unequal = [_linear(sub(*c.args)) for c in facts if c.op == "cmp" and c.data == "!="]
-    variables = {v for f in (target, *known) for v, _ in f[0]}
+    variables = {v for f in (*targets, *known) for v, _ in f[0]}
     known += [f for v in variables for f in _of_variable(v, kinds)]
     for f in unequal:  # an index that is not 0 is 1 or more
         for g in (f, _scaled(f, Fraction(-1))):
             if any(_plus(h, _scaled(g, Fraction(-1))) == ((), Fraction(0)) for h in known):
                 known.append(_plus(g, ((), Fraction(-1))))
-    return _search(target, known, _DEPTH)
+    return any(_search(target, known, _DEPTH) for target in dict.fromkeys(targets))
+
+
+def _unrounded(target: Linear) -> Linear:
+    """A target in which no rounded number is left: for whole m, ``floor(u) + m`` is not negative if ``u + m`` is not."""
+    coefficients, constant = target
+    for v, c in coefficients:
+        rest = tuple((w, d) for w, d in coefficients if w is not v)
+        whole = constant.denominator == 1 and all(_is_whole(w) and d.denominator == 1 for w, d in rest)
+        if v.op == "call" and v.data in ("floor", "ceil") and abs(c) == 1 and whole:
+            return _unrounded(_plus((rest, constant), _scaled(_linear(v.args[0]), c)))
+    return target
 
 
 def _search(target: Linear, known: Sequence[Linear], depth: int) -> bool:
@@ -193,8 +217,12 @@ def _facts(condition: Expr) -> list[Linear]:
 
 
 def _whole(e: Expr) -> bool:
-    """Whether an expression is linear in indices, sizes and hyper-parameters, so a whole number where it stands on an axis."""
-    return all(v.op in ("ix", "size", "ref") for v, _ in _linear(e)[0])
+    """Whether an expression is linear in indices, sizes, hyper-parameters, .., so a whole number where it stands on an axis."""
+    return all(_is_whole(v) for v, _ in _linear(e)[0])
+
+
+def _is_whole(v: Expr) -> bool:
+    return v.op in ("ix", "size", "ref") or (v.op == "call" and v.data in ("floor", "ceil")) or (v.op == "red" and v.data[0] in _POSITIONS)
 
 
 def _of_variable(v: Expr, kinds: Kinds) -> list[Linear]:
@@ -212,8 +240,20 @@ def _of_variable(v: Expr, kinds: Kinds) -> list[Linear]:
         return [(((v, one),), Fraction(0)), _linear(sub(sub(size(of), ONE), v))]
     if v.op == "ref" and v.data in kinds and kinds[v.data].domain.low >= 0:
         return [(((v, one),), Fraction(0))]
-    if v.op == "red" and v.data[0] in ("argmax", "argmin") and isinstance(v.data[1][0].axis, str):
-        return [(((v, one),), Fraction(0)), _linear(sub(sub(size(v.data[1][0].axis), ONE), v))]
+    if v.op == "mul":
+        return _of_share(v, kinds)
+    if v.op == "red" and v.data[0] in _POSITIONS:
+        axis = v.data[1][0].axis
+        first = axis.lo if isinstance(axis, Range) else ZERO
+        return [_linear(sub(v, first)), _linear(sub(add(first, _last(axis)), v))]
+    return []
+
+
+def _of_share(v: Expr, kinds: Kinds) -> list[Linear]:
+    """A number between 0 and 1 times one that is not negative lies between 0 and that."""
+    for share, whole in (v.args, v.args[::-1]):
+        if share.op == "ref" and share.data in kinds and kinds[share.data].domain.within(UNIT) and _nonnegative(whole, (), kinds):
+            return [(((v, Fraction(1)),), Fraction(0)), _linear(sub(whole, v))]
     return []
 
 
@@ -237,6 +277,8 @@ def _linear(e: Expr) -> Linear:
                 stack.append((x.args[1], c * x.args[0].data))
             case "mul" if x.args[1].op == "num":
                 stack.append((x.args[0], c * x.args[1].data))
+            case "div" if x.args[1].op == "num" and x.args[1].data:
+                stack.append((x.args[0], c / x.args[1].data))
             case _:
                 out[x] = out.get(x, Fraction(0)) + c
     return _tidy(out), constant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lossdsl.ir.expr import ZERO, Expr, Index, Range, fresh, ix, rebuild, red, ref, size, substitute
+from lossdsl.ir.expr import ZERO, Expr, Index, Range, fresh, ix, outside, rebuild, red, ref, size, substitute
 
 Values = Mapping[str, tuple[tuple[Index, ...], Expr]]
 
@@ -31,7 +31,7 @@ def instantiate(roots: Sequence[Expr], values: Values, axes: Mapping[str, str], 
             if not todo:
                 if e not in opened:
                     opened[e] = _open(e, axes, memo)
-                todo = [x for x in opened[e][1:] if x not in memo]
+                todo = [x for x in (*opened[e][1:], *outside(e)) if x not in memo]
         else:
             todo = [a for a in e.args if a not in memo]
         if todo:
@@ -55,7 +55,7 @@ def _open(e: Expr, axes: Mapping[str, str], memo: Mapping[Expr, Expr]) -> tuple[
     for b in e.data[1]:
         axis = Range(memo[b.axis.lo], memo[b.axis.hi]) if isinstance(b.axis, Range) else axes.get(b.axis, b.axis)
         new.append(fresh(axis))
-    body, guard = substitute(e.args, {b: ix(n) for b, n in zip(e.data[1], new, strict=True)})
+    body, guard = substitute(e.args[:2], {b: ix(n) for b, n in zip(e.data[1], new, strict=True)})
     return tuple(new), body, guard
 
 
@@ -78,7 +78,7 @@ def _changed(
             return size(axes.get(e.data, e.data))
         case "red":
             binders, body, guard = opened[e]
-            return red(e.data[0], binders, memo[body], memo[guard])
+            return red(e.data[0], binders, memo[body], memo[guard], *(memo[x] for x in outside(e)))
         case "cmp" if e.data == "!=" and memo[e.args[0]].op == "iverson" and memo[e.args[1]] is ZERO:
             return memo[e.args[0]].args[0]
     return rebuild(e, [memo[a] for a in e.args])

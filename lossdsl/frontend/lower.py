@@ -59,7 +59,6 @@ from lossdsl.functions import find as find_row
 from lossdsl.ir.expr import (
     FALSE,
     INF,
-    NAN,
     ONE,
     PI,
     TRUE,
@@ -833,7 +832,8 @@ class Lowering:
         axis = next(iter(self.axes), "k")
         if term.sort.integer:
             self.fail(f"'{text}' is an integer that indexes no axis", node.span, f"declare it as a class of the axis: class({axis})")
-        self.fail(f"'{text}' is a real number and indexes no axis", node.span, f"an index is a class, class({axis}), or a whole number")
+        hint = f"an index is a class, class({axis}), or a whole number, floor(x)"
+        self.fail(f"'{text}' is a real number and indexes no axis", node.span, hint)
 
     def placed(self, term: Term, slot: Slot, node: syntax.Node, name: str) -> Expr:
         """The value of an index in its place, checked against the axis there."""
@@ -1309,12 +1309,6 @@ class Lowering:
 
     def bracketed(self, name: str, bracket: syntax.Bracket, node: syntax.Call, scope: Scope) -> Steps[Array]:
         row = REDUCTIONS[name]
-        if row.not_yet:
-            self.blame.not_yet(
-                name,
-                bracket.base.span,
-                f"this version has {listed([r.name for r in REDUCTIONS.values() if not r.not_yet], 30)}",
-            )
         if row.keeps_axis:
             return (yield self.mapping(row, bracket, node, scope))
         return self.computed((yield self.reduction(name, bracket, node.args, node.keywords, scope, node.span)))
@@ -1338,9 +1332,7 @@ class Lowering:
         bare_count = name == "count" and not args
         if len(args) != 1 and not bare_count:
             self.fail(f"'{name}' takes one argument, not {len(args)}", span, self.one_argument(row, bracket))
-        inner, bounds = yield bracket_scope(self, bracket, scope)
-        if row.gives == "class" and len(bounds) != 1:
-            self.fail(f"'{name}' runs along one axis, not {len(bounds)}", bracket.span, f"write {name}[{bounds[0].name}](x)")
+        inner, bounds = yield self.bounds(row, bracket, scope)
         guard = yield self.guard(bracket, inner, bounds)
         binders = [b.index for b in bounds]
         if bare_count:
@@ -1366,10 +1358,19 @@ class Lowering:
             else replace(value(_defaulted(out.number, bounds, guard, default)), sort=out.sort if row.gives == "class" else NUMBER)
         )
 
+    def bounds(self, row: Reduction, bracket: syntax.Bracket, scope: Scope) -> Steps[tuple[Scope, list[Bound]]]:
+        """The inside of a reduction's bracket, and what it binds."""
+        inner, bounds = yield bracket_scope(self, bracket, scope)
+        if row.one_axis and len(bounds) != 1:
+            self.fail(f"'{row.name}' runs along one axis, not {len(bounds)}", bracket.span, f"write {row.name}[{bounds[0].name}](x)")
+        return inner, bounds
+
     def one_argument(self, row: Reduction, bracket: syntax.Bracket) -> str:
         shown = f"{row.name}[{', '.join(self.text(i) for i in bracket.items)}]"
         if row.bracketless == "numbers":
             return f"write {row.name}({shown}(x), y) for the {row.name} of an array and a number"
+        if row.name in ("sort", "argsort"):
+            return f"write {shown}(x); in the order of x, y is y[arg{shown.removeprefix('arg')}(x)]"
         return f"write {shown}({'condition' if row.body == 'condition' else 'x'}); options are named"
 
     def guard(self, bracket: syntax.Bracket, inner: Scope, bounds: Sequence[Bound]) -> Steps[Expr]:
@@ -1387,38 +1388,23 @@ class Lowering:
         return and_(*kept, guard)
 
     def mapping(self, row: Reduction, bracket: syntax.Bracket, node: syntax.Call, scope: Scope) -> Steps[Array]:
-        """softmax, log_softmax and rank: the axis stays, and an index after the call goes to it."""
-        name = row.name
+        """softmax, sort, cumsum, ..: the axis stays, and an index after the call goes to it."""
         options = self.options(row, node.keywords)
         if len(node.args) != 1:
-            self.fail(f"'{name}' takes one argument, not {len(node.args)}", node.span, f"write {name}[..](x); options are named")
-        inner, bounds = yield bracket_scope(self, bracket, scope)
+            self.fail(f"'{row.name}' takes one argument, not {len(node.args)}", node.span, self.one_argument(row, bracket))
+        inner, bounds = yield self.bounds(row, bracket, scope)
         guard = yield self.guard(bracket, inner, bounds)
         body: Term = yield self.number(node.args[0], inner)
-        x, binders = body.number, [b.index for b in bounds]
-        sort = NUMBER
-        if name == "rank":
-            falling = self.order(options.get("order"))
-            if len(bounds) != 1:
-                self.fail(f"'rank' runs along one axis, not {len(bounds)}", bracket.span, f"write rank[{bounds[0].name}](x)")
-            other = fresh(binders[0].axis)
-            theirs, allowed = (replace_indices(e, {binders[0]: ix(other)}) for e in (x, guard))
-            before = cmp(">" if falling else "<", theirs, x)
-            out, outside, sort = add(ONE, red("sum", [other], ONE, and_(allowed, before))), NAN, INTEGER
+        falling = self.order(options.get("order"))
+        if not row.one_axis:
+            out = _normalised(row.name, body.number, guard, bounds)
+        elif row.name in ("sort", "argsort"):
+            out = _sorted(row.name, body, guard, bounds[0], falling)
+            for name in references([out.expr]):
+                self.readings.setdefault(name, node.span)
         else:
-            out, outside = sub(x, red("logsumexp", binders, x, guard)), neg(INF)
-            if name == "softmax":
-                out, outside = call("exp", out), ZERO
-                sort = (
-                    Sort(kind="simplex", interval=sort_of_range(FUNCTIONS["sigmoid"].range).interval, of=self.axes[bounds[0].axis])
-                    if len(bounds) == 1 and bounds[0].axis
-                    else NUMBER
-                )
-            else:
-                sort = Sort(kind="logprob")
-        if guard is not TRUE:
-            out = pw([(out, guard)], outside)
-        return Array(value(out, sort), tuple(Slot(b.name, b.axis, b.index) for b in bounds))
+            out = _counted(row.name, body, guard, bounds[0].index, falling)
+        return Array(out, tuple(Slot(b.name, b.axis, b.index) for b in bounds))
 
     def order(self, option: syntax.Keyword | None) -> bool:
         """Whether the order is descending."""
@@ -1446,12 +1432,57 @@ def _numeric(name: str, binders: Sequence[Index], body: Term, guard: Expr, bound
         return value(div(red("sum", binders, x, guard), red("sum", binders, ONE, guard)))
     sort = NUMBER
     if name in ("argmax", "argmin"):
-        sort = Sort("class", "class", of=bounds[0].root, integer=True, places=True) if bounds[0].root else INTEGER
-    elif name in ("sum", "max", "min") and body.sort.integer:
-        sort = INTEGER if body.sort.places or body.sort.role == "condition" else Sort(integer=True)
+        sort = _class_of(bounds[0])
+    elif name in ("sum", "prod", "max", "min") and body.sort.integer:
+        sort = _sort_of_sum(body.sort)
     elif name == "norm":
         sort = sort_of_range(FUNCTIONS["sqrt"].range)
     return value(red(name, binders, x, guard), sort)
+
+
+def _class_of(bound: Bound) -> Sort:
+    """An index that is computed along an axis."""
+    return Sort("class", "class", of=bound.root, integer=True, places=True) if bound.root else INTEGER
+
+
+def _normalised(name: str, x: Expr, guard: Expr, bounds: Sequence[Bound]) -> Term:
+    """softmax and log_softmax, at the bound indices themselves."""
+    out, outside, sort = sub(x, red("logsumexp", [b.index for b in bounds], x, guard)), neg(INF), Sort(kind="logprob")
+    if name == "softmax":
+        out, outside, sort = call("exp", out), ZERO, NUMBER
+        if len(bounds) == 1 and bounds[0].root:
+            sort = Sort(kind="simplex", interval=sort_of_range(FUNCTIONS["sigmoid"].range).interval, of=bounds[0].root)
+    return value(out if guard is TRUE else pw([(out, guard)], outside), sort)
+
+
+def _counted(name: str, body: Term, guard: Expr, here: Index, falling: bool) -> Term:
+    """rank and cumsum at an index: what comes before it is counted, or summed with it."""
+    other = fresh(here.axis)
+    x = body.number
+    theirs, allowed = (replace_indices(e, {here: ix(other)}) for e in (x, guard))
+    if name == "cumsum":
+        return value(red("sum", [other], theirs, and_(allowed, cmp("<=", ix(other), ix(here)))), _sort_of_sum(body.sort))
+    out = add(ONE, red("sum", [other], ONE, and_(allowed, cmp(">" if falling else "<", theirs, x))))
+    return value(out, INTEGER) if guard is TRUE else value(pw([(out, guard)]), INTEGER)
+
+
+def _sorted(name: str, body: Term, guard: Expr, bound: Bound, falling: bool) -> Term:
+    """sort and argsort at a place of the order: the body at the index that stands there, or that index."""
+    here, other = bound.index, fresh(bound.index.axis)
+    theirs, allowed = (replace_indices(e, {here: ix(other)}) for e in (body.number, guard))
+    at = red("argsort", [other], neg(theirs) if falling else theirs, allowed, ix(here))
+    if name == "argsort":
+        return value(at, _class_of(bound))
+    whole = body.sort.kind != "simplex" or (body.sort.of == bound.root and guard is TRUE)
+    sort = body.sort if body.sort.role in ("number", "class") and whole else INTEGER if body.sort.integer else NUMBER
+    return value(replace_indices(theirs, {other: at}), sort)
+
+
+def _sort_of_sum(sort: Sort) -> Sort:
+    """The sort of a sum of numbers: whole numbers stay whole."""
+    if not sort.integer:
+        return NUMBER
+    return INTEGER if sort.places or sort.role == "condition" else Sort(integer=True)
 
 
 def _weighted(binders: Sequence[Index], body: Expr, weight: Expr, guard: Expr, default: Expr | None) -> Expr:

@@ -37,6 +37,12 @@ FUNCTIONS = {
     "stop_gradient": "write stop(x)",
     "round": "write floor(x + 1/2)",
     "heaviside": "write (x > 0)",
+    "sorted": "write sort[n](x), or sort[n](x, order = descending)",
+    "median": "write sort[n](x)[floor((size(n) - 1)/2)]",
+    "percentile": "write sort[n](x)[floor(q*(size(n) - 1))]",
+    "topk": "write sort[n](x, order = descending)[i] for i < k",
+    "cumprod": "write prod[j in n | j <= i](x[j])",
+    "cummax": "write max[j in n | j <= i](x[j])",
 }
 
 KINDS = {

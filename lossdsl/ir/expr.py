@@ -22,11 +22,14 @@ not         a condition
 bool        -                            True or False
 iverson     a condition                  1 where it holds, else 0 (the strong zero is already lowered to ``pw``)
 pw          v1, c1, v2, c2, ..., other   first branch whose condition holds
-red         body, guard                  (operation, binders): sum max min logsumexp norm any argmax argmin
+red         body, guard                  (operation, binders): sum prod max min logsumexp norm any argmax argmin
+red         body, guard, place           ("argsort", (binder,)): the index of the element that stands at that place
 ==========  ===========================  ==============================================================================
 
 In a reduction the binders stand in the body and in the guard as ordinary ``ix`` nodes whose tag is ``(height, position)``,
-where the height counts the reductions nested inside; ``open_red`` gives fresh ones before anything inside is rewritten.
+where the height counts the reductions nested inside; ``open_red`` gives fresh ones before anything inside is rewritten. The
+place of an argsort counts from 0 in the stable ascending order of the elements that the guard leaves, NaN last; it stands
+outside of the binder. Beyond the last element there is no index, as there is no argmax of nothing.
 """
 
 from __future__ import annotations
@@ -311,6 +314,19 @@ def conjuncts(a: Expr) -> list[Expr]:
     return out
 
 
+def disjuncts(a: Expr) -> list[Expr]:
+    """The conditions that ``a`` joins by ``or``, in order."""
+    out: list[Expr] = []
+    stack = [a]
+    while stack:
+        c = stack.pop()
+        if c.op == "or":
+            stack += (c.args[1], c.args[0])
+        else:
+            out.append(c)
+    return out
+
+
 def iverson(condition: Expr) -> Expr:
     if condition.op == "bool":
         return ONE if condition.data else ZERO
@@ -345,10 +361,10 @@ def is_condition(e: Expr) -> bool:
 Memos = dict[tuple[Index, ...], dict[Expr, Expr]]  # what substitutions of the same indices by the same have found
 
 
-def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, *, memos: Memos | None = None) -> Expr:
+def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, *rest: Expr, memos: Memos | None = None) -> Expr:
     """A reduction of ``body`` over the binders where ``guard`` holds; the binders get their canonical places.
 
-    An ``any`` takes its guard into the body. A sum, max, .. over no index is the body itself, chosen by the guard.
+    ``rest`` are the arguments in which the binders do not stand. An ``any`` takes its guard into the body.
     """
     if op == "any":
         body, guard = and_(guard, body), TRUE
@@ -358,15 +374,20 @@ def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, *, me
         mapping = {b: ix(p) for b, p in zip(binders, places, strict=True)}
         memo = None if memos is None else memos.setdefault((*binders, *places), {})
         body, guard = substitute((body, guard), mapping, memo)
-    return _make("red", (body, guard), (op, places))
+    return _make("red", (body, guard, *rest), (op, places))
 
 
 def open_red(e: Expr) -> tuple[tuple[Index, ...], Expr, Expr]:
     """Fresh binders of a reduction, with its body and guard over them."""
     binders = e.data[1]
     new = tuple(fresh(b.axis) for b in binders)
-    body, guard = substitute(e.args, {b: ix(n) for b, n in zip(binders, new, strict=True)})
+    body, guard = substitute(e.args[:2], {b: ix(n) for b, n in zip(binders, new, strict=True)})
     return new, body, guard
+
+
+def outside(e: Expr) -> tuple[Expr, ...]:
+    """The arguments of a reduction in which its binders do not stand."""
+    return e.args[2:]
 
 
 def instance(pattern: Expr, binders: Sequence[Index], e: Expr) -> tuple[Expr, ...] | None:
@@ -441,10 +462,10 @@ def substitute(roots: Sequence[Expr], mapping: Mapping[Index, Expr], memo: dict[
             memo[e] = mapping.get(e.data, e)
         elif keys.isdisjoint(e.free):
             memo[e] = e
-        elif e.op == "red" and (not flat or e.height in tags):
+        elif e.op == "red" and (not flat or any(b.tag[0] in tags for b in e.data[1])):
             binders, body, guard = open_red(e)
-            body, guard = substitute((body, guard), mapping)
-            memo[e] = red(e.data[0], binders, body, guard)
+            body, guard, *rest = substitute((body, guard, *outside(e)), mapping)
+            memo[e] = red(e.data[0], binders, body, guard, *rest)
         else:
             todo = [a for a in e.args if a not in memo]
             if todo:
@@ -505,7 +526,7 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
         if e.op == "red" and under:
             if e not in opened:
                 opened[e] = open_alike(e, names, memos)
-            binders, *args = opened[e]
+            binders, *args = *opened[e], *outside(e)
         else:
             binders, args = (), list(e.args) if e.op != "red" else []
         todo = [a for a in args if a not in memo]
@@ -530,7 +551,7 @@ def open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[
     if any(names.get(b) in e.free for b in binders):
         return open_red(e)
     new = tuple(names.setdefault(b, fresh(b.axis)) for b in binders)
-    body, guard = substitute(e.args, {b: ix(n) for b, n in zip(binders, new, strict=True)}, memos.setdefault(binders, {}))
+    body, guard = substitute(e.args[:2], {b: ix(n) for b, n in zip(binders, new, strict=True)}, memos.setdefault(binders, {}))
     return new, body, guard
 
 
@@ -553,7 +574,7 @@ def _reranged(e: Expr, visit: Callable[[Expr], Expr]) -> Expr:
     binders, body, guard = open_red(e)
     new = tuple(fresh(axis) for axis in axes)
     body, guard = substitute((body, guard), {b: ix(n) for b, n in zip(binders, new, strict=True)})
-    return red(e.data[0], new, body, guard)
+    return red(e.data[0], new, body, guard, *outside(e))
 
 
 def references(roots: Iterable[Expr]) -> set[str]:

@@ -228,13 +228,14 @@ class _Writer:
             case "any" | "all":
                 sign = r"\exists" if op == "any" else r"\forall"
                 return rf"{sign}_{{{over}}} {(yield body, scope, SUM)}", AND
-            case "sum" | "max" | "min":
+            case "sum" | "prod" | "max" | "min":
                 return rf"\{op}_{{{over}}} {(yield body, scope, PRODUCT)}", BIG
         if body.op == "call" and body.data == "weight":
             over += f"; {(yield body.args[1], scope)}"
             body = body.args[0]
-        parts = body.args if body.op == "call" and body.data == "pair" else (body,)
-        return rf"{_operator(op)}_{{{over}}}{_fenced(', '.join((yield from self._each(parts, scope))))}", ATOM
+        parts = body.args if body.op == "call" and body.data in ("pair", "descending") else (body,)
+        down = r"^{\downarrow}" if body.op == "call" and body.data == "descending" else ""
+        return rf"{_operator(op)}{down}_{{{over}}}{_fenced(', '.join((yield from self._each(parts, scope))))}", ATOM
 
 
 def _leaf(e: Expr, scope: Scope) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """Prepares expressions for printing: recovers sugar, finds shared parts, names indices; ``text`` and ``latex`` print the result.
 
-Sugar is written with nodes that no pass sees: reductions ``mean count all softmax log_softmax cosine``, and calls whose names are no
-names of the language:
+Sugar is written with nodes that no pass sees: reductions ``mean count all softmax log_softmax sort cosine``, an argsort without its
+place, and calls whose names are no names of the language:
 
 ================  ==============================  ====================================
 call              arguments                       what it prints as
@@ -10,6 +10,7 @@ call              arguments                       what it prints as
 ``default``       reduction, value if empty       ``max[k | g](s, default = d)``
 ``weight``        body, weight (inside a mean)    ``mean[n](x, weight = w)``
 ``pair``          two vectors (inside a cosine)   ``cosine[d](a, b)``
+``descending``    body (inside a sort)            ``sort[n](x, order = descending)``
 ``chain < <=``    three numbers or more           ``a < b <= c``
 ================  ==============================  ====================================
 
@@ -42,6 +43,7 @@ from lossdsl.ir.expr import (
     ix,
     neg,
     open_red,
+    outside,
     postorder,
     red,
     replace_indices,
@@ -51,7 +53,7 @@ from lossdsl.ir.expr import (
 )  # fmt: skip
 from lossdsl.ir.program import Input, Param, Program
 
-DEFAULTED = ("sum", "max", "min", "mean", "logsumexp", "norm", "argmax", "argmin")
+DEFAULTED = ("sum", "prod", "max", "min", "mean", "logsumexp", "norm", "argmax", "argmin")
 RISING, FALLING = ("<", "<="), (">", ">=")
 
 Step = Generator[Any, str, str]
@@ -78,7 +80,44 @@ def run(first: Step, visit: Callable[..., Step]) -> str:
 
 def sugar(roots: Sequence[Expr]) -> tuple[Expr, ...]:
     """The expressions with sugar put back."""
-    return rewrite(roots, _sugared)
+    sorts = _Sorts()
+    return rewrite(roots, lambda e: sorts.recovered(_sugared(e)))
+
+
+class _Sorts:
+    """Finds what is sorted: a body at the index that its own argsort has at a place."""
+
+    def __init__(self) -> None:
+        self.orders: dict[Expr, tuple[Expr, ...]] = {}  # the readings of an argsort in a node, as far as they are few
+        self.bodies: dict[Expr, dict[Expr, Expr]] = {}
+
+    def recovered(self, e: Expr) -> Expr:
+        if e.op == "call" and e.data == "[]":
+            if e.args[0].data[0] == "argsort":
+                self.orders[e] = (e,)
+            return e
+        orders = tuple(dict.fromkeys(o for a in e.args for o in self.orders.get(a, ())))
+        for order in orders:
+            if e in self._sorted(order):
+                return self._sorted(order)[e]
+        if orders:
+            self.orders[e] = orders[:_MOST_ORDERS]
+        return e
+
+    def _sorted(self, order: Expr) -> dict[Expr, Expr]:
+        """What an argsort sorts, up or down, at the index that it gives, and the sort that this is."""
+        if order not in self.bodies:
+            whole, place = order.args
+            binders, body, guard = open_red(whole)
+            keys = (body, call("descending", neg(body)))
+            self.bodies[order] = {
+                replace_indices(x, {binders[0]: order}): call("[]", red("sort", binders, key, guard), place)
+                for x, key in zip((neg(body), body), keys[::-1], strict=True)
+            }
+        return self.bodies[order]
+
+
+_MOST_ORDERS = 8
 
 
 def _sugared(e: Expr) -> Expr:
@@ -93,6 +132,8 @@ def _sugared(e: Expr) -> Expr:
             return _mean(e) or _cosine(e) or e
         case "red" if e.data[0] == "sum" and e.args[0] is ONE and e.args[1] is not TRUE:
             return red("count", e.data[1], ONE, e.args[1])
+        case "red" if e.data[0] == "argsort":
+            return call("[]", red("argsort", *open_red(e)), *outside(e))
         case "not":
             return _all(e) or e
         case "and":
@@ -151,7 +192,7 @@ def _alike(a: Expr, b: Expr) -> tuple[tuple[Index, ...], tuple[Expr, ...]] | Non
     if a.op != "red" or b.op != "red" or [i.axis for i in a.data[1]] != [i.axis for i in b.data[1]]:
         return None
     new, body, guard = open_red(a)
-    return new, (body, guard, *substitute(b.args, {i: ix(n) for i, n in zip(b.data[1], new, strict=True)}))
+    return new, (body, guard, *substitute(b.args[:2], {i: ix(n) for i, n in zip(b.data[1], new, strict=True)}))
 
 
 def _mean(e: Expr) -> Expr | None:
@@ -353,9 +394,9 @@ def _weight(e: Expr, parts: Sequence[int]) -> int:
 
 def _nameable(e: Expr) -> bool:
     """What a mean weighs or a cosine compares is no expression by itself, and a number read from a condition stays visible as one."""
-    if e.op == "call" and e.data in ("weight", "pair"):
+    if e.op == "call" and e.data in ("weight", "pair", "descending"):
         return False
-    return e.op != "iverson" and not (e.op == "red" and e.data[0] in ("softmax", "log_softmax"))
+    return e.op != "iverson" and not (e.op == "red" and e.data[0] in ("softmax", "log_softmax", "sort", "argsort"))
 
 
 # -- names of indices -------------------------------------------------------------------------------------------------

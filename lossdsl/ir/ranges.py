@@ -15,7 +15,7 @@ from math import ceil, floor, inf
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.expr import NAN, TRUE, Expr, Range, instance, is_condition
 from lossdsl.ir.program import BATCH, Program
-from lossdsl.kinds import Bound, Interval, Kind
+from lossdsl.kinds import REAL, Bound, Interval, Kind
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
 NOTHING = Interval(inf, -inf)  # no value but NaN
@@ -157,7 +157,7 @@ class Ranges:
         domain = kind.domain
         if kind.ignore is not None:
             domain = hull([domain, _closed(Fraction(kind.ignore), Fraction(kind.ignore))])
-        away = any(a.op != "ix" for a in e.args)  # a computed index may leave its axis
+        away = any(a.op != "ix" and not ordered_on(a) for a in e.args)  # a computed index may leave its axis
         return Reach(domain, nan=away, nonzero=kind.name == "sign", whole=kind.integer)
 
     def _pieces(self, e: Expr) -> Reach:
@@ -167,7 +167,9 @@ class Ranges:
         return replace(out, nan=out.nan or e.args[-1] is NAN)
 
     def _reduction(self, e: Expr) -> Reach:
-        body, guard = e.args
+        body, guard = e.args[:2]
+        if e.data[0] == "argsort":
+            return _red_position(Reach(REAL), ordered_on(e) is not None)
         some = guard is TRUE and all(self._occupied(b.axis) for b in e.data[1])
         return _REDUCTIONS[e.data[0]](self.memo[body], some)
 
@@ -183,6 +185,14 @@ def _is_share(a: Expr, b: Expr) -> bool:
     return b.op == "red" and b.data[0] == "logsumexp" and b.args[1] is TRUE and instance(b.args[0], b.data[1], a) is not None
 
 
+def ordered_on(e: Expr) -> str | None:
+    """The axis of an argsort that is surely an index of it: over all of the axis, at a place that the axis surely has."""
+    if e.op != "red" or e.data[0] != "argsort" or e.args[1] is not TRUE:
+        return None
+    axis, place = e.data[1][0].axis, e.args[2]
+    return axis if isinstance(axis, str) and place.op == "ix" and place.data.axis == axis else None
+
+
 def _needs(e: Expr) -> tuple[Expr, ...]:
     if is_condition(e) or e.op in ("iverson", "ref"):
         return ()
@@ -190,6 +200,8 @@ def _needs(e: Expr) -> tuple[Expr, ...]:
     ends = tuple(x for a in axes if isinstance(a, Range) for x in (a.lo, a.hi))
     if e.op == "pw":
         return (*e.args[:-1:2], e.args[-1])
+    if e.op == "red" and e.data[0] == "argsort":
+        return ()
     return (e.args[0], *ends) if e.op == "red" else (*e.args, *ends)
 
 
@@ -582,6 +594,24 @@ def _red_sum(a: Reach, some: bool) -> Reach:
     return Reach(out, a.nan or (inf in i and -inf in i), 0 not in out, a.whole)
 
 
+def _red_prod(a: Reach, some: bool) -> Reach:
+    if a.empty:
+        return Reach(_closed(_ONE, _ONE), True)
+    i = a.interval
+    nan = a.nan or (a.zero and a.infinite)
+    if i.low < 0:
+        signed = EVERYTHING if a.infinite else Interval(-inf, inf)
+        return Reach(_closed(-_ONE, _ONE) if i.within(_closed(-_ONE, _ONE)) else signed, nan, not a.zero, a.whole)
+    # products of numbers below 1 sink towards 0, of those above it grow
+    low: tuple[Bound, bool] = (_ONE, False) if i.low >= 1 else (_ZERO, not a.zero)
+    high: tuple[Bound, bool] = (_ONE, False) if i.high <= 1 else (inf, not a.infinite)
+    if some and i.low >= 1:
+        low = (i.low, i.low_open)
+    if some and i.high <= 1:
+        high = (i.high, i.high_open)
+    return Reach(Interval(low[0], high[0], low[1], high[1]), nan, not a.zero, a.whole)
+
+
 def _red_max(a: Reach, some: bool) -> Reach:
     return replace(a, nan=a.nan or not some)
 
@@ -609,6 +639,6 @@ def _red_position(a: Reach, some: bool) -> Reach:
 
 
 _REDUCTIONS: dict[str, Callable[[Reach, bool], Reach]] = {
-    "sum": _red_sum, "max": _red_max, "min": _red_max, "logsumexp": _red_logsumexp, "norm": _red_norm, "argmax": _red_position,
-    "argmin": _red_position,
+    "sum": _red_sum, "prod": _red_prod, "max": _red_max, "min": _red_max, "logsumexp": _red_logsumexp, "norm": _red_norm,
+    "argmax": _red_position, "argmin": _red_position,
 }  # fmt: skip

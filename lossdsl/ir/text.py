@@ -509,6 +509,9 @@ class _Writer:
         if body.op == "call" and body.data == "weight":
             options.append(f"weight = {(yield body.args[1], inner)}")
             body = body.args[0]
+        if body.op == "call" and body.data == "descending":
+            options.append("order = descending")
+            body = body.args[0]
         parts = body.args if body.op == "call" and body.data == "pair" else (body,)
         text = ", ".join([*(yield from self._each(parts, inner)), *options])
         return f"{op}[{bracket}]({text})", [name for _, name in pairs]

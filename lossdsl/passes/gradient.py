@@ -56,11 +56,11 @@ from lossdsl.ir.expr import (
     total,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Output, Param, Program
-from lossdsl.ir.ranges import Ranges
+from lossdsl.ir.ranges import Ranges, ordered_on
 from lossdsl.kinds import Kind
 
 Path = tuple[Expr, ...]
-_NO_DERIVATIVE = ("argmax", "argmin", "any")
+_NO_DERIVATIVE = ("argmax", "argmin", "argsort", "any")
 # At these poles the value itself is infinite, so an infinite adjoint is the loss's own and goes on as it is.
 _INFINITE_VALUE = ("log", "log2", "log10", "log1p", "logit")
 
@@ -237,7 +237,7 @@ def _one_point(literal: Expr, indices: Sequence[Index], classes: Mapping[str, st
     for a, b in (literal.args, literal.args[::-1]):
         if a.op == "ix" and a.data in indices and a.data not in b.free:
             on_axis = (b.op == "ix" and b.data.axis == a.data.axis) or (b.op == "ref" and classes.get(b.data) == a.data.axis)
-            if on_axis:
+            if on_axis or ordered_on(b) == a.data.axis:
                 return a.data, b
     return None
 
@@ -359,6 +359,8 @@ class Reverse:
         match node.data[0]:
             case "sum":
                 pass
+            case "prod":
+                adjoint = times(adjoint, others(binders, body, guard))
             case "max" | "min":
                 ties = red("sum", binders, ONE, and_(guard, cmp("==", body, node)))
                 path = _join(path, cmp("==", body, node))
@@ -549,6 +551,13 @@ def times(a: Expr, b: Expr) -> Expr:
     if a.op == "div" and a.args[0] is ONE:
         return div(b, a.args[1])
     return mul(a, b)
+
+
+def others(binders: Sequence[Index], body: Expr, guard: Expr) -> Expr:
+    """The product of all factors but the one at the binders themselves: right where factors are 0, which a quotient is not."""
+    new = tuple(fresh(b.axis) for b in binders)
+    factor, kept = substitute((body, guard), {b: ix(n) for b, n in zip(binders, new, strict=True)})
+    return red("prod", new, factor, and_(kept, or_(*(cmp("!=", ix(n), ix(b)) for n, b in zip(new, binders, strict=True)))))
 
 
 def _carries(e: Expr, active: set[Expr], wrt: frozenset[str]) -> bool:
@@ -761,6 +770,8 @@ class Forward:
         match e.data[0]:
             case "sum":
                 return red("sum", binders, inner, guard)
+            case "prod":
+                return red("sum", binders, times(others(binders, body, guard), inner), guard)
             case "max" | "min":
                 at = and_(guard, cmp("==", body, e))
                 return div(red("sum", binders, inner, at), red("sum", binders, ONE, at))

@@ -36,7 +36,7 @@ from lossdsl.ir.expr import (
     neg,
     num,
     open_red,
-    postorder,
+    pow_,
     pw,
     red,
     replace_indices,
@@ -52,7 +52,7 @@ from lossdsl.passes.bounded import bounded
 Binders = tuple[Index, ...]
 
 # What a reduction gives where nothing is left to reduce.
-_EMPTY = {"sum": ZERO, "max": NAN, "min": NAN, "logsumexp": neg(INF), "norm": ZERO, "argmax": NAN, "argmin": NAN}
+_EMPTY = {"sum": ZERO, "prod": ONE, "max": NAN, "min": NAN, "logsumexp": neg(INF), "norm": ZERO, "argmax": NAN, "argmin": NAN}
 # Backends whose sources carry a helper for the Euclidean norm.
 _HAVE_NORM = ("numpy", "torch")
 
@@ -66,7 +66,7 @@ def legalise(program: Program, backend: str) -> Program:
     def simplify(e: Expr) -> Expr:
         if e.op == "call" and e.data in ("softplus", "sigmoid"):
             return _confident(e)
-        return _position(_fixed(e, whole) if e.op == "red" else e)
+        return _position(_fixed(e, whole) if e.op == "red" and e.data[0] != "argsort" else e)
 
     def spell(e: Expr) -> Expr:
         if e.op == "red" and e.data[0] == "logsumexp":
@@ -150,11 +150,13 @@ def _trimmed(op: str, binders: Binders, body: Expr, guard: Expr) -> tuple[Expr, 
         match op:
             case "sum":
                 value = mul(n, value) if value is not ONE else n
+            case "prod":
+                value = pow_(value, n)
             case "norm":
                 value = mul(call("sqrt", n), value)
             case "logsumexp":
                 value = add(value, call("log", n))
-    plain = op == "sum" and body.op == "num"
+    plain = op == "prod" or (op == "sum" and body.op == "num")
     return value, [] if plain else [cmp(">", n, ZERO) for n in idle]
 
 
@@ -183,16 +185,23 @@ def _solved(a: Expr, b: Expr) -> Iterator[tuple[Index, Expr]]:
 
 
 def _integral(e: Expr, whole: frozenset[str]) -> bool:
-    """Whether an expression is made of indices, lengths, whole numbers and labels only."""
-    for x in postorder([e]):
+    """Whether an expression is made of indices, also those that sort, lengths, whole numbers and labels only."""
+    stack = [e]
+    while stack:
+        x = stack.pop()
         match x.op:
-            case "ix" | "size" | "add" | "sub" | "neg" | "mul":
+            case "add" | "sub" | "neg" | "mul":
+                stack += x.args
+            case "ix" | "size":
                 continue
             case "num" if x.data.denominator == 1:
                 continue
             case "ref" if x.data in whole:
                 continue
-        return False
+            case "red" if x.data[0] == "argsort":
+                continue
+            case _:
+                return False
     return True
 
 

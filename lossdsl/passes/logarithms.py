@@ -78,7 +78,7 @@ class Logs:
                 return e.args
             case "pw":
                 return [v for v in (*e.args[:-1:2], e.args[-1]) if v is not NAN]
-            case "red" if e.data[0] in ("sum", "max", "min"):
+            case "red" if e.data[0] in ("sum", "prod", "max", "min"):
                 if e not in self.opened:
                     self.opened[e] = open_red(e)
                 return self.opened[e][1:2]
@@ -99,7 +99,8 @@ class Logs:
             return None
         known = [self.memo[a] for a in parts]
         logs = [x for x in known if x is not None and x.sure]
-        if len(logs) < len(known) or not any(x.gain for x in logs):
+        many = e.op == "red" and e.data[0] == "prod"  # a product of many factors soon leaves the range of numbers
+        if len(logs) < len(known) or not (many or any(x.gain for x in logs)):
             return None
         exprs = [x.expr for x in logs]
         match e.op:
@@ -120,7 +121,8 @@ class Logs:
                 pairs = [(next(values) if v is not NAN else NAN, c) for v, c in branches(e)[0]]
                 return Log(pw(pairs, NAN if e.args[-1] is NAN else exprs[-1]), True)
         binders, _, guard = self.opened[e]
-        return Log(red("logsumexp" if e.data[0] == "sum" else e.data[0], binders, exprs[0], guard), True)
+        op = {"sum": "logsumexp", "prod": "sum"}.get(e.data[0], e.data[0])
+        return Log(red(op, binders, exprs[0], guard), True)
 
     def _power(self, exponent: Expr, log: Expr) -> Log | None:
         if not self.ranges.finite(exponent):

@@ -112,6 +112,8 @@ class Spread:
             return _NONE, may
         if e.op == "pw":
             return frozenset.intersection(*(p[0] for p in (*parts[:-1:2], parts[-1]))), may
+        if e.op == "red" and e.data[0] == "argsort":  # an index, whatever it sorts
+            return _NONE, _generalised(may, frozenset(e.data[1]))
         if e.op == "red":
             sure = parts[0][0] if e.args[1] is TRUE and not any(isinstance(b.axis, Range) for b in e.data[1]) else _NONE
             bound = frozenset(e.data[1])

@@ -17,6 +17,8 @@ from lossdsl.ir.expr import (
     ix,
     mul,
     open_red,
+    outside,
+    postorder,
     pow_,
     product,
     rebuild,
@@ -34,18 +36,30 @@ WEIGHT = "sample_weight"  # reserved by the language, so no input bears it
 def weighted(program: Program) -> Program:
     """The program with the further input ``sample_weight`` over its sample axis.
 
-    A sum adds up ``w*x`` and a length is the sum of the weights; a logsumexp takes ``x + log(w)``, a norm ``sqrt(w)*x``; the
-    others look where the weight is not 0. What has weight 0 is left out, not multiplied. A weight of 2 is the sample twice, where
-    the equation does not tell samples apart by index: to ``j != i`` a sample is still one.
+    A sum adds up ``w*x`` and a length is the sum of the weights; a product takes ``x^w``, a logsumexp ``x + log(w)``, a norm
+    ``sqrt(w)*x``; the others look where the weight is not 0. What has weight 0 is left out, not multiplied. A weight of 2 is the
+    sample twice, where the equation does not tell samples apart by index: to ``j != i`` a sample is still one.
     """
-    axis = program.batch
-    if axis is None:
-        hint = "name one with 'batch n' under the equation, or leave the axis to the batch"
-        raise LossError(f"{program.name} has no sample axis", hint=hint)
+    why = refusal(program)
+    if why is not None:
+        raise why
+    axis = str(program.batch)
     (root,) = program.roots
     roots = rewrite([root], lambda e: _measured(e, axis))
     given = Input(WEIGHT, Kind("nonnegative", ((axis, axis),)))
     return replace(program.with_roots(roots), inputs=(*program.inputs, given))
+
+
+def refusal(program: Program) -> LossError | None:
+    """Why the samples of a program cannot be weighed, if they cannot."""
+    axis = program.batch
+    if axis is None:
+        hint = "name one with 'batch n' under the equation, or leave the axis to the batch"
+        return LossError(f"{program.name} has no sample axis", hint=hint)
+    if any(e.op == "red" and e.data[0] == "argsort" and e.data[1][0].axis == axis for e in postorder(program.roots)):
+        hint = "a place in an order is no sample: give the samples that count alone"
+        return LossError(f"{program.name} sorts its samples, so they take no weights and no mask", hint=hint)
+    return None
 
 
 def _measured(e: Expr, axis: str) -> Expr:
@@ -62,9 +76,11 @@ def _measured(e: Expr, axis: str) -> Expr:
             body = mul(w, body)
         case "logsumexp":
             body = add(body, call("log", w))
+        case "prod":
+            body = pow_(body, w)
         case "norm":
             body = mul(pow_(w, HALF), body)
-    return red(e.data[0], binders, body, and_(present, guard))
+    return red(e.data[0], binders, body, and_(present, guard), *outside(e))
 
 
 def _lengths(e: Expr, axis: str) -> Expr:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lossdsl.ir.expr import Expr, Index, Memos, count_nodes, open_alike, rebuild, red
+from lossdsl.ir.expr import Expr, Index, Memos, count_nodes, open_alike, outside, rebuild, red
 
 Step = Callable[[Expr], Expr | None]
 
@@ -64,10 +64,11 @@ class _Settling:
             return e.args
         if e not in self.opened:
             self.opened[e] = open_alike(e, self.names, self.memos)
-        return self.opened[e][1:]
+        return (*self.opened[e][1:], *outside(e))
 
     def _rebuilt(self, e: Expr, parts: Sequence[Expr]) -> Expr:
         if e.op != "red":
             return rebuild(e, parts)
         binders, body, guard = self.opened[e]
-        return e if parts[0] is body and parts[1] is guard else red(e.data[0], binders, *parts, memos=self.memos)
+        same = all(a is b for a, b in zip(parts, (body, guard, *outside(e)), strict=True))
+        return e if same else red(e.data[0], binders, *parts, memos=self.memos)

@@ -44,7 +44,7 @@ from lossdsl.ir.expr import (
     sub,
 )
 from lossdsl.ir.program import Program
-from lossdsl.ir.ranges import Ranges
+from lossdsl.ir.ranges import Ranges, ordered_on
 from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, product, scale, terms
 from lossdsl.passes.magnitude import Spread, meet_safely
 from lossdsl.passes.rules import KINKED, NEAT, Rules
@@ -404,8 +404,7 @@ class Simplifier:
 
     def reduction(self, e: Expr) -> Expr | None:
         op, binders = e.data
-        body, guard = e.args
-        if op != "sum" or not _may_simplify(body, guard, binders):
+        if op != "sum" or not _may_simplify(e.args[0], e.args[1], binders):
             return None
         binders, body, guard = open_red(e)
         if body.free.isdisjoint(binders) and guard is TRUE and self._constant(body, binders):
@@ -443,7 +442,7 @@ class Simplifier:
     def _on_axis(self, value: Expr, index: Index) -> bool:
         if value.op == "ix":
             return bool(value.data.axis == index.axis)
-        return value.op == "ref" and self.classes.get(value.data) == index.axis
+        return (value.op == "ref" and self.classes.get(value.data) == index.axis) or ordered_on(value) == index.axis
 
     def _split(self, binders: Sequence[Index], body: Expr, guard: Expr) -> Expr | None:
         """The sum of the sums of all terms, if no reduction is left then."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import mul
 from typing import Any, NamedTuple
 
 from mpmath.libmp import mpf_add, mpf_sub
@@ -25,7 +27,7 @@ class Bare:
         }  # fmt: skip
         self.reductions: dict[str, Callable[[list[Mpf]], Mpf]] = {
             "sum": lambda xs: sum(xs, self.zero), "max": lambda xs: self.extreme(xs, 1), "min": lambda xs: self.extreme(xs, -1),
-            "logsumexp": self.logsumexp, "norm": self.norm,
+            "logsumexp": self.logsumexp, "norm": self.norm, "prod": lambda xs: reduce(mul, xs, self.one),
         }  # fmt: skip
 
     def leaf(self, x: Mpf) -> Mpf:
@@ -277,6 +279,11 @@ class Measuring:
             for t in terms:
                 total = self.applied("add", [total, t])
             return total
+        if op == "prod":
+            out = self.leaf(bare.one)
+            for t in terms:
+                out = self.applied("mul", [out, t])
+            return out
         values = [t.v for t in terms]
         if op in ("max", "min"):
             best = first_extreme(values, 1 if op == "max" else -1)

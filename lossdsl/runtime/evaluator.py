@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -26,7 +27,7 @@ _MISSING: Any = object()
 class Node:
     """An expression in one evaluator: its arguments as nodes, and its values by the positions of its free indices."""
 
-    __slots__ = ("args", "data", "ends", "id", "key", "memo", "names", "op", "places", "slots")
+    __slots__ = ("args", "data", "ends", "id", "inside", "key", "memo", "names", "op", "orders", "places", "slots")
 
     def __init__(self, ident: int, e: Expr, args: list[Node], key: Callable[[list[int]], Any]) -> None:
         self.id, self.op, self.data, self.args, self.key = ident, e.op, e.data, args, key
@@ -35,10 +36,17 @@ class Node:
         self.slots: list[int] = []
         self.ends: list[tuple[Node, Node] | str] = []
         self.places: list[tuple[int | None, Node, int, int]] = []
+        self.inside = key  # of an argsort: the positions of the indices that its elements depend on
+        self.orders: dict[Any, list[Any]] = {}  # of an argsort: the indices in order, by these positions
 
 
 def _nothing(env: list[int]) -> tuple[()]:
     return ()
+
+
+def _getter(slots: Sequence[int]) -> Callable[[list[int]], Any]:
+    """What reads the positions in some slots."""
+    return itemgetter(*slots) if slots else _nothing
 
 
 @dataclass(slots=True)
@@ -68,7 +76,7 @@ class Evaluator:
         steps = {"add": self.eager, "sub": self.eager, "mul": self.eager, "div": self.eager, "pow": self.eager, "neg": self.eager}
         self.steps: dict[str, Callable[[Node, Any], Any]] = {
             **steps, "call": self.call, "ref": self.look_up, "cmp": self.compare, "and": self.connect, "or": self.connect,
-            "not": self.invert, "iverson": self.indicate, "pw": self.choose, "red": self.reduce, "ix": self.position,
+            "not": self.invert, "iverson": self.indicate, "pw": self.choose, "red": self.reduction, "ix": self.position,
         }  # fmt: skip
 
     # what does not depend on the inputs
@@ -77,12 +85,13 @@ class Evaluator:
         return self.slots.setdefault(index, len(self.slots))
 
     def compiled(self, e: Expr) -> Node:
-        free = sorted(self.slot(i) for i in e.free)
-        node = Node(len(self.order), e, [self.nodes[a] for a in e.args], itemgetter(*free) if free else _nothing)
+        node = Node(len(self.order), e, [self.nodes[a] for a in e.args], _getter(sorted(self.slot(i) for i in e.free)))
         self.nodes[e] = node
         below = list(node.args)
         if e.op == "red":
             node.slots = [self.slot(b) for b in e.data[1]]
+            if e.data[0] == "argsort":
+                node.inside = _getter(sorted(self.slot(i) for a in e.args[:2] for i in a.free.difference(e.data[1])))
             node.ends = [self.ends(b.axis) for b in e.data[1]]
             below += [end for ends in node.ends if not isinstance(ends, str) for end in ends]
         elif e.op == "ref":
@@ -289,14 +298,51 @@ class Evaluator:
         node.memo[key] = value
         return None
 
+    def reduction(self, node: Node, key: Any) -> Generator[Node, None, None]:
+        return self.rank(node, key) if node.data[0] == "argsort" else self.reduce(node, key)
+
     def reduce(self, node: Node, key: Any) -> Generator[Node, None, None]:
         """Walks the index points in order, asking for the guard and, where it holds, for the body."""
+        op = node.data[0]
+        terms: list[Any] = []
+        points: list[tuple[int, ...]] = []
+        yield from self.walk(node, terms, points)
+        if op == "any":
+            node.memo[key] = bool(terms)
+        else:
+            node.memo[key] = self.finished(op, terms, points)
+
+    def rank(self, node: Node, key: Any) -> Generator[Node, None, None]:
+        """Looks up the index that stands at a place of the order, which is found once."""
+        place = node.args[2]
+        if self.known(place) is _MISSING:
+            yield place
+        at = self.whole(self.known(place))
+        inside = node.inside(self.env)
+        if inside not in node.orders:
+            terms: list[Any] = []
+            points: list[tuple[int, ...]] = []
+            yield from self.walk(node, terms, points)
+            node.orders[inside] = self.ordered(terms, points)
+        order = node.orders[inside]
+        node.memo[key] = order[at] if at is not None and 0 <= at < len(order) else self.arithmetic.leaf(self.ctx.nan)
+
+    def ordered(self, terms: list[Any], points: list[tuple[int, ...]]) -> list[Any]:
+        """The positions of the terms from the least to the largest, in order where they are equal, NaN last."""
+        values = [self.arithmetic.plain(t) for t in terms]
+        unknown = [k for k, x in enumerate(values) if x != x]
+        order = sorted((k for k, x in enumerate(values) if x == x), key=values.__getitem__)
+        for a, b in pairwise(order):
+            self.arithmetic.decide(terms[a], terms[b])
+        return [self.arithmetic.leaf(self.ctx.make_mpf(from_int(points[k][0]))) for k in (*order, *unknown)]
+
+    def walk(self, node: Node, terms: list[Any], points: list[tuple[int, ...]]) -> Generator[Node, None, None]:
+        """Collects the body's values where the guard holds, and where that is; for ``any``, up to the first that holds."""
         for ends in node.ends:
             if not isinstance(ends, str):
                 yield from (end for end in ends if self.known(end) is _MISSING)
-        op = node.data[0]
-        body, guard = node.args
-        env, terms, points = self.env, [], []
+        op, (body, guard) = node.data[0], node.args[:2]
+        env = self.env
         for point in self.points(node.ends):
             for slot, i in zip(node.slots, point, strict=True):
                 env[slot] = i
@@ -307,12 +353,12 @@ class Evaluator:
             if self.known(body) is _MISSING:
                 yield body
             value = self.known(body)
-            if op == "any" and self.holds(value):
-                node.memo[key] = True
-                return
+            if op == "any" and not self.holds(value):
+                continue
             terms.append(value)
             points.append(point)
-        node.memo[key] = self.finished(op, terms, points)
+            if op == "any":
+                return
 
     def points(self, axes: list[tuple[Node, Node] | str]) -> Iterator[tuple[int, ...]]:
         """All index points, the first index slowest."""
@@ -337,8 +383,6 @@ class Evaluator:
         return i
 
     def finished(self, op: str, terms: list[Any], points: list[tuple[int, ...]]) -> Any:
-        if op == "any":
-            return False
         if op not in ("argmax", "argmin"):
             return self.arithmetic.reduce(op, terms)
         values = [self.arithmetic.plain(t) for t in terms]
@@ -357,6 +401,7 @@ class Evaluator:
         for node in self.order:
             if not node.names.isdisjoint(moved):
                 node.memo.clear()
+                node.orders.clear()
 
 
 class Meanings:

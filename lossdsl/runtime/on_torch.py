@@ -21,7 +21,7 @@ from torch import Tensor
 from lossdsl.errors import LossError
 from lossdsl.ir.program import Input, Program
 from lossdsl.ir.wrt import differentiable
-from lossdsl.passes.measure import WEIGHT, weighted
+from lossdsl.passes.measure import WEIGHT, refusal, weighted
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype
 from lossdsl.runtime.backends import compile as compile_for
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
@@ -143,7 +143,9 @@ class Compiled(CompiledLoss):
         self._variants: dict[tuple[frozenset[str], bool], Callable[..., Tensor]] = {}
         self._lock = threading.Lock()
         # the same loss with weights on its sample axis as a further input
-        self._measured = Compiled(replace(weighted(program), batch=None), wrt, axes, params) if program.batch is not None else None
+        why = refusal(program)
+        self._measured = None if why else Compiled(replace(weighted(program), batch=None), wrt, axes, params)
+        self._unweighed = why if program.batch is not None else None
 
     @property
     def source(self) -> str:
@@ -303,6 +305,8 @@ class Compiled(CompiledLoss):
         """A caller's weights and mask; None where all samples count alike."""
         if weight is None and mask is None:
             return None
+        if self._unweighed is not None:
+            raise self._unweighed
         real = self._real(tensors)
         dtype = torch.get_default_dtype() if real is None else real.dtype
         device = tensors[0].device if tensors else None
