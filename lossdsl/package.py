@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-_PACKAGE = Path(__file__).resolve().parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PACKAGE = os.path.dirname(os.path.realpath(__file__))
 
 
-@cache
 def data_path(name: str) -> Path:
-    """The folder of the package's data: ``grammar`` or ``library``, inside an installed package or at the top of a checkout."""
-    installed = _PACKAGE / "_data" / name
-    return installed if installed.is_dir() else _PACKAGE.parent / name
+    """The folder of the package's data: ``grammar`` or ``library``."""
+    from pathlib import Path  # takes a while to load, and what the cache has needs none
+
+    return Path(_data(name))
+
+
+def _data(name: str) -> str:
+    """Inside an installed package, or at the top of a checkout."""
+    installed = os.path.join(_PACKAGE, "_data", name)
+    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(_PACKAGE), name)
 
 
 def fingerprint() -> str:
@@ -24,9 +32,9 @@ def fingerprint() -> str:
     It notices what Python notices: a module whose size and time have not changed is not compiled anew either.
     """
     digest = hashlib.sha256()
-    for folder in dict.fromkeys((_PACKAGE, data_path("grammar"), data_path("library"))):
-        digest.update(f"{folder}\n".encode("utf-8", "surrogateescape"))
-        for entry in _files(str(folder)):
+    beside = [folder for folder in map(_data, ("grammar", "library")) if not folder.startswith(_PACKAGE)]
+    for folder in (_PACKAGE, *beside):
+        for entry in _files(folder):
             s = entry.stat()
             digest.update(f"{entry.path} {s.st_size} {s.st_mtime_ns} {s.st_ino}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -281,8 +281,7 @@ def test_a_changed_package_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
     module, other = tmp_path / "lossdsl" / "a.py", tmp_path / "library" / "b.loss"
     module.write_text("x = 1\n")
     other.write_text("b = r\n")
-    monkeypatch.setattr(package, "_PACKAGE", tmp_path / "lossdsl")
-    monkeypatch.setattr(package, "data_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(package, "_PACKAGE", str(tmp_path / "lossdsl"))
     seen = [package.fingerprint()]
     for change in (
         lambda: module.write_text("x = 1 \n"),

@@ -315,6 +315,12 @@ def test_a_folder_is_searched_before_the_library(tmp_path: Path) -> None:
     assert load_path(tmp_path / "mine.loss")["mine"].value is value("a(f, y: sign) = 7*(y*f) + mse(f, y)")
 
 
+def test_a_name_that_no_file_can_bear(tmp_path: Path) -> None:
+    (tmp_path / "mine.loss").write_text(f"mine(x) = {'b' * 300}(x)\n")
+    with pytest.raises(LossError, match="there is no function 'bbb"):
+        load_path(tmp_path / "mine.loss")
+
+
 def test_a_private_name_stays_in_its_file(tmp_path: Path) -> None:
     (tmp_path / "other.loss").write_text("_half(x) = x/2\nother(x) = _half(x)\n")
     (tmp_path / "mine.loss").write_text("mine(x) = other(x)\n")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossdsl.errors import LossError, did_you_mean, listed
 from lossdsl.package import data_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_SIZE = 1_000_000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ class File:
             path = folder / f"{name}.loss"
             if str(path) == self.source.origin:
                 continue
-            beside = _folder_file(path, path.stat().st_mtime_ns) if path.is_file() else None
+            beside = _folder_file(path, path.stat().st_mtime_ns) if isfile(path) else None
             self._looked[path, beside] = None
             if beside is not None:
                 return beside.entries.get(name)

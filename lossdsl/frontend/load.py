@@ -14,8 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache as remember
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossdsl import cache
 from lossdsl.errors import LossError, Source, Span
@@ -23,6 +22,9 @@ from lossdsl.frontend.files import clean, read
 from lossdsl.frontend.remarks import Remark
 from lossdsl.ir.program import Program
 from lossdsl.ir.store import packed, unpacked
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _lock = threading.RLock()
 _library: dict[tuple[str, str], Program] = {}  # what the cache gave to this process
@@ -44,6 +46,8 @@ def load_text_with_warnings(text: str, origin: str = "<text>", folders: Sequence
 
 def load_path(path: str | os.PathLike[str], functions: Mapping[str, str] | None = None) -> dict[str, Program]:
     """The programs of a file; losses that it mentions are also looked for in its folder."""
+    from pathlib import Path
+
     place = Path(path)
     return _loaded(read(place), str(place), (place.parent,), functions or {})[0]
 
@@ -78,7 +82,7 @@ def _loaded(text: str, origin: str, folders: Sequence[Path], functions: Mapping[
         found = cache.find(kept)
         if found is not None:
             with contextlib.suppress(TypeError, KeyError, ValueError):
-                if all(_state(Path(path)) == state for path, state in found["files"]):
+                if all(_state(path) == state for path, state in found["files"]):
                     remarks = [Remark(name, message, hint, Span(*place), source) for name, message, hint, place in found["remarks"]]
                     return dict(zip(found["names"], unpacked(found), strict=True)), remarks
         from lossdsl.frontend.library import File, file_programs
@@ -121,10 +125,12 @@ def _parser() -> str:
     return f"{found.st_size} {found.st_mtime_ns}" if found else ""
 
 
-def _state(path: Path) -> str | None:
+def _state(path: str) -> str | None:
     """What a file says, None where there is none."""
+    from pathlib import Path
+
     try:
-        return _digest(clean(read(path))) if path.is_file() else None
+        return _digest(clean(read(Path(path)))) if os.path.isfile(path) else None
     except LossError:
         return ""
 

@@ -23,13 +23,23 @@ def load(actions: object) -> Lark:
     """The parser that calls ``actions`` at each reduction."""
     grammar = (data_path("grammar") / "loss.lark").read_text(encoding="utf-8")
     kept = cache.name("grammar", lark.__version__, repr(OPTIONS), grammar, compiler=False)
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, AssertionError):
-        data, memo = json.loads(cache.find(kept), object_hook=_integer_keys)
-        return Lark._load_from_dict(data, memo, transformer=actions)  # type: ignore[no-untyped-call]
-    parser = Lark(grammar, transformer=actions, **OPTIONS)
-    with contextlib.suppress(TypeError, ValueError, AttributeError):
-        cache.keep(kept, json.dumps(Lark(grammar, **OPTIONS).memo_serialize([TerminalDef, Rule])))
+    found = cache.find(kept)
+    if found is not None:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, AssertionError):
+            return _read(found, actions)
+    try:
+        text = json.dumps(Lark(grammar, **OPTIONS).memo_serialize([TerminalDef, Rule]))
+        parser = _read(text, actions)
+    except (ValueError, KeyError, TypeError, AttributeError):  # another version of Lark
+        return Lark(grammar, transformer=actions, **OPTIONS)
+    cache.keep(kept, text)
     return parser
+
+
+def _read(text: str, actions: object) -> Lark:
+    """A parser from its tables."""
+    data, memo = json.loads(text, object_hook=_integer_keys)
+    return Lark._load_from_dict(data, memo, transformer=actions)  # type: ignore[no-untyped-call]
 
 
 def _integer_keys(pairs: dict[str, Any]) -> dict[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,8 @@ def as_array(i: Input, x: Any) -> Array:
 
 
 def _read(what: str, x: Any) -> Array:
-    if isinstance(x, np.ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # which takes long to load; without it there is no masked array
+    if masked is not None and isinstance(x, masked.MaskedArray):
         raise LossError(f"{what} is a masked array", hint="give its data, and sample_mask")
     try:
         return np.asarray(x)
