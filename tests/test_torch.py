@@ -188,6 +188,20 @@ def test_the_source_stands_alone_and_does_not_change() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_calling_does_not_load_torch_compile() -> None:
+    """That takes longer than anything else. What marks a function for it is written down here as it does it itself."""
+    from lossdsl.runtime.on_torch import Compiled
+
+    assert vars(Compiled._make) == vars(torch.compiler.assume_constant_result(lambda: None))
+    script = """
+import sys, torch, lossdsl
+x = torch.ones(3, requires_grad=True)
+lossdsl.parse("a(x) = x^2")["a"].compile("torch").value_and_grad(x)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_numpy_and_torch_agree_on_weights_masks_and_reductions() -> None:
     loss, tensors, _ = case("focal", batch=5)
     arrays = [np.asarray(t) for t in tensors]

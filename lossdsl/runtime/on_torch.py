@@ -368,12 +368,15 @@ class Compiled(CompiledLoss):
         self._make(names, keep)
         return self._variants[names, keep]
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile runs it while it traces, and looks the module up afterwards
     def _make(self, names: frozenset[str], keep: bool) -> bool:
         with self._lock:
             if (names, keep) not in self._variants:
                 self._variants[names, keep] = _loaded(_Sources(self.program, self.wrt, names, keep), self.program.name)
         return True
+
+    # torch.compile runs it while it traces, and looks the module up afterwards. This is all that
+    # torch.compiler.assume_constant_result does, but for loading torch.compile, which takes two seconds.
+    _make._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _tensor(i: Input, x: Any, device: torch.device | None) -> Tensor:
