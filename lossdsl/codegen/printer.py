@@ -25,7 +25,7 @@ _WIDTH = 96
 class Val:
     """Printed text with its precedence, the indices it is an array over, and its type.
 
-    ``type`` is real, int, bool, or number for a Python number, which takes the type of what it meets.
+    ``type`` is real, int, bool, place for a position or NaN, or number for a Python number, which takes the type of what it meets.
     """
 
     text: str
@@ -599,7 +599,7 @@ class _Printer:
         if guard:  # of more axes than the array, perhaps; both end alike
             axis, where = axis - len(dims), self._at(guard, dims)
         text = self.backend.reduce("argsort", self._at(whole, dims), [axis], where)
-        return self._shifted(Val(text, ATOM, tuple(place if i == index else i for i in dims), "int"), index.axis)
+        return self._shifted(Val(text, ATOM, tuple(place if i == index else i for i in dims), "place" if guard else "int"), index.axis)
 
     def _shifted(self, place: Val, axis: Axis) -> Val:
         """A place along an axis as the value of the index there."""
@@ -655,7 +655,8 @@ class _Printer:
         axes = [dims.index(i) for i in stage.over]
         where = self._at(guard, dims) if guard else None
         text = self.backend.reduce(op, self._at(body, dims, ATOM), axes, where)
-        kind = {"any": "bool", "count": "int", "argmax": "int", "argmin": "int"}.get(op, "real")
+        first = "place" if guard else "int"
+        kind = {"any": "bool", "count": "int", "argmax": first, "argmin": first}.get(op, "real")
         out = Val(text, ATOM, tuple(i for i in dims if i not in stage.over), kind)
         return self._shifted(out, stage.over[0].axis) if op in ("argmax", "argmin") else out
 

@@ -1348,8 +1348,8 @@ class Lowering:
             return value(_weighted(binders, body.number, weight.number, guard, default))
         if name in ("var", "std"):
             ddof = (yield self.number(options["ddof"].value, scope)).number if "ddof" in options else ZERO
-            out_expr = _variance(binders, body.number, guard, ddof)
-            out = value(call("sqrt", out_expr) if name == "std" else out_expr, sort_of_range(FUNCTIONS["sqrt"].range))
+            spread = _deviation if name == "std" else _variance
+            out = value(spread(binders, body.number, guard, ddof), sort_of_range(FUNCTIONS["sqrt"].range))
         else:
             out = _numeric(name, binders, body, guard, bounds)
         return (
@@ -1494,9 +1494,20 @@ def _weighted(binders: Sequence[Index], body: Expr, weight: Expr, guard: Expr, d
 
 
 def _variance(binders: Sequence[Index], body: Expr, guard: Expr, ddof: Expr) -> Expr:
+    centred, count = _centred(binders, body, guard)
+    return div(red("sum", binders, pow_(centred, num(2)), guard), sub(count, ddof))
+
+
+def _deviation(binders: Sequence[Index], body: Expr, guard: Expr, ddof: Expr) -> Expr:
+    """The root of the variance as a norm, which neither overflows nor has a pole where all are equal."""
+    centred, count = _centred(binders, body, guard)
+    return div(red("norm", binders, centred, guard), call("sqrt", sub(count, ddof)))
+
+
+def _centred(binders: Sequence[Index], body: Expr, guard: Expr) -> tuple[Expr, Expr]:
+    """What is summed minus its mean, and how many there are."""
     count = red("sum", binders, ONE, guard)
-    mean = div(red("sum", binders, body, guard), count)
-    return div(red("sum", binders, pow_(sub(body, mean), num(2)), guard), sub(count, ddof))
+    return sub(body, div(red("sum", binders, body, guard), count)), count
 
 
 def _defaulted(out: Expr, bounds: Sequence[Bound], guard: Expr, default: Expr) -> Expr:
