@@ -1,9 +1,10 @@
-"""The command line: list, show, differentiate, print and check losses, and a tour."""
+"""The command line: list, show, differentiate, print, check and format losses, and a tour."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from difflib import unified_diff
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,62 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="T
             print(*warnings, f"{path}: {', '.join(losses)}: ok", sep="\n")
     if failed:
         raise typer.Exit(1)
+
+
+Places = Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER|-...", help="The .loss files; - is the standard input.")]
+
+
+@app.command()
+def fmt(
+    places: Places,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; the exit status is 1 if a file would change.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")] = False,
+) -> None:
+    """Lay .loss files out in the one style; what they mean, their comments and docstrings stay."""
+    paths = [p for place in places for p in (sorted(place.rglob("*.loss")) if place.is_dir() else [place])]
+    changed, failed = 0, False
+    for path in paths:
+        try:
+            changed += _format(path, check=check, diff=diff)
+        except LossError as error:
+            failed = True
+            print(error, file=sys.stderr)
+    if not diff and Path("-") not in paths:
+        print(f"{len(paths)} file{'s' * (len(paths) != 1)}, {changed} {'would change' if check else 'changed'}")
+    if failed or check and changed:
+        raise typer.Exit(1)
+
+
+def _format(path: Path, *, check: bool, diff: bool) -> bool:
+    """Lay one file out; whether it changes. What comes from the standard input goes to the standard output."""
+    from lossdsl.frontend.files import read, write
+    from lossdsl.frontend.format import formatted
+
+    piped = str(path) == "-"
+    name = "<stdin>" if piped else str(path)
+    text = _piped() if piped else read(path)
+    out = formatted(text, name)
+    if diff:
+        lines = unified_diff(text.splitlines(keepends=True), out.splitlines(keepends=True), name, name)
+        print("".join(line if line.endswith("\n") else f"{line}\n\\ no newline at the end\n" for line in lines), end="")
+    elif check and out != text:
+        print(f"{name}: would change", file=sys.stderr if piped else sys.stdout)
+    elif piped and not check:
+        sys.stdout.buffer.write(out.encode("utf-8"))
+    elif out != text and not check:
+        try:
+            write(path, out)
+        except OSError as error:
+            raise LossError(f"{path} cannot be written: {error.strerror}", hint="the file is as it was") from None
+        print(f"{name}: formatted")
+    return out != text
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise LossError("<stdin> is no text in UTF-8", hint="losses are written in UTF-8") from None
 
 
 disk = typer.Typer(help="Show what is kept between runs, or clear it.", invoke_without_command=True)

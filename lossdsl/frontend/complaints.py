@@ -43,7 +43,9 @@ def check_layout(source: Source, base: int, chunk: str) -> None:
 
 def _lines(chunk: str, place: int) -> list[int]:
     """Starts of the lines that say something, from a place on."""
-    starts = [place if place == 0 or chunk[place - 1] == "\n" else chunk.find("\n", place) + 1]
+    if place > 0 and chunk[place - 1] != "\n":
+        place = chunk.find("\n", place) + 1 or len(chunk)
+    starts = [place]
     while (following := chunk.find("\n", starts[-1]) + 1) > 0:
         starts.append(following)
     return [s for s in starts if re.match(r"[^\S\n]*[^\s#]", chunk[s : s + 200])]
@@ -134,17 +136,17 @@ def syntax_error(source: Source, base: int, chunk: str, error: Any) -> LossError
     place = _place(chunk, error)
     start = base + place
     if start >= len(source.text.rstrip()) or place >= len(chunk.rstrip()):
-        start = base + len(_code(chunk).rstrip())
+        start = base + len(without_comments(chunk).rstrip())
         return _fail(source, start, start + 1, f"expected {_words(expected)}, found the end of the definition",
                      _hint_at_end(source, base, chunk, expected))  # fmt: skip
     _check_character(source, start)
     _check_pair(source, start)
     word = _found(source.text, start)
-    hint = hints.hint(_code(chunk[:place]), chunk[place:], word, expected)
+    hint = hints.hint(without_comments(chunk[:place]), chunk[place:], word, expected)
     return _fail(source, start, start + len(word), f"expected {_words(expected)}, found '{_short(word)}'", hint)
 
 
-def _code(chunk: str) -> str:
+def without_comments(chunk: str) -> str:
     """The text with comments blanked out, so that an end is the end of what counts."""
     return re.sub(_SKIP.pattern, lambda m: " " * len(m[0]) if m[0][0] == "#" else m[0], chunk)
 
@@ -240,7 +242,7 @@ def _hint_at_end(source: Source, base: int, chunk: str, expected: Collection[str
     if stack:
         line, column = source.locate(base + stack[-1][1])
         return f"the '{stack[-1][0]}' of line {line}, column {column} is never closed"
-    return hints.at_end(_code(chunk).rstrip(), expected)
+    return hints.at_end(without_comments(chunk).rstrip(), expected)
 
 
 # -- characters that no text of the language holds ----------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Files of losses: how their text is read, and which of them the library has."""
+"""Files of losses: how their text is read and written, and which of them the library has."""
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ def read(path: Path) -> str:
     try:
         if path.stat().st_size > 4 * MAX_SIZE:
             raise LossError(f"{path} is larger than {MAX_SIZE:,} characters", hint="split it into several files")
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
         raise LossError(f"{path} is no text in UTF-8", hint="save it as UTF-8") from None
     except OSError as error:
@@ -28,8 +29,26 @@ def read(path: Path) -> str:
 
 
 def clean(text: str) -> str:
-    """A text without what editors add unseen: a byte order mark, carriage returns before line ends."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    """A text without what editors add unseen: a byte order mark, carriage returns at the ends of lines."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """All of the file or nothing, whoever else writes it; a link stays a link, and a file keeps its permissions."""
+    from shutil import copymode
+    from tempfile import mkstemp
+
+    path = path.resolve()
+    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        if path.exists():
+            copymode(path, name)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 @cache

@@ -52,7 +52,7 @@ def parse(text: str, origin: str = "<text>") -> tuple[list[Definition], list[Los
         return [], [LossError(f"the file is larger than {MAX_SIZE:,} characters", span=Span(0, 1), source=source, hint=hint)]
     definitions: list[Definition] = []
     errors: list[LossError] = []
-    for start, end in _chunks(source):
+    for start, end in chunks(source):
         try:
             definitions.append(_definition(source, start, end))
         except LossError as error:
@@ -81,7 +81,7 @@ _DOC = re.compile(r'"""[\s\S]*?"""')
 _BLANK = re.compile(r"(?:[^\S\n]*(?:#[^\n]*)?(?:\n|\Z))*")
 
 
-def _chunks(source: Source) -> Iterator[tuple[int, int]]:
+def chunks(source: Source) -> Iterator[tuple[int, int]]:
     """Where each definition starts and ends, with the docstring before it and the indented lines after it."""
     text, place = source.text, 0
     while place < len(text):

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean, listed
 from lossdsl.frontend import syntax, words
+from lossdsl.frontend.complaints import without_comments
 from lossdsl.frontend.steps import Steps
 from lossdsl.ir.program import Input, Note, Param
 from lossdsl.kinds import KINDS, Interval, Kind
@@ -553,7 +554,7 @@ class _Resolver:
     def said(self, a: syntax.Annotation) -> str:
         """The text of an annotation in one line, without its quotes."""
         text = self.text(a.text)
-        return text[1:-1] if a.tag in ("source", "note") else " ".join(text.split())
+        return text[1:-1] if a.tag in ("source", "note") else " ".join(without_comments(text).split())
 
     def wrt(self, a: syntax.Annotation, inputs: Sequence[Input], params: Sequence[Param]) -> tuple[str, ...]:
         kinds = {i.name: i.kind for i in inputs}

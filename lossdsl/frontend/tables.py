@@ -20,7 +20,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def load(actions: object) -> Lark:
-    """The parser that calls ``actions`` at each reduction."""
+    """The parser that calls ``actions`` at each reduction, or with None gives trees of tokens."""
     grammar = (data_path("grammar") / "loss.lark").read_text(encoding="utf-8")
     kept = cache.name("grammar", lark.__version__, repr(OPTIONS), grammar, compiler=False)
     found = cache.find(kept)
