@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref, sub
+from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref, sub, substitute
 from lossdsl.ir.program import BATCH, Output, Program
+from lossdsl.ir.strict import strict_parts
 
 Place = tuple[int, tuple[int, ...]]  # a cell, and where its indices stand among those of the reader
 Spot = tuple[int, tuple[Index, ...]]  # a cell, and the indices it stands at
@@ -81,6 +82,7 @@ class Cells:
     samples: list[Expr] = field(default_factory=list)  # a node of each cell
     numbers: dict[Cell, int] = field(default_factory=dict)
     at: dict[Expr, Spot] = field(default_factory=dict)
+    known: dict[Expr, tuple[Expr, Expr]] = field(default_factory=dict)  # what an argsort has as an array: where, and that argsort
 
     def add(self, roots: Iterable[Expr]) -> None:
         for e in postorder(roots):
@@ -89,12 +91,31 @@ class Cells:
     def _number(self, e: Expr) -> Spot:
         if e.op == "ix":
             return self._intern(Cell("ix", None, (), (e.data.axis,)), e), (e.data,)
+        if e in self.known:
+            part, order = self.known[e]
+            return self._looked_up(self.at[part], order.data[1][0], self.at[order], e)
         op, bound = e.data if e.op == "red" else (e.data, ())
         parts = [self.at[a] for a in e.args]
         if op == "argsort":  # the order is an array along the axis, in which the place is looked up
-            *parts, place = parts
-            return self._made("read", None, [self._made("order", None, parts, bound, e), place], (), e)
+            self._remember(e)
+            *inside, place = parts
+            number, free = self._made("order", None, inside, bound, e)
+            return self._looked_up((number, (*free, *bound)), e.data[1][0], place, e)
         return self._made(e.op, op, parts, bound, e)
+
+    def _looked_up(self, array: Spot, index: Index, place: Spot, e: Expr) -> Spot:
+        """An array at a computed place of one of its indices."""
+        number, inner = array
+        k = inner.index(index)
+        return self._made("read", k, [(number, inner[:k] + inner[k + 1 :]), place], (), e)
+
+    def _remember(self, order: Expr) -> None:
+        """What is sorted is there as an array: at an index of its order it is looked up, not computed again."""
+        (index,), body = order.data[1], order.args[0]
+        there: dict[Expr, Expr] = {}
+        substitute((body,), {index: order}, there)
+        sound = strict_parts(body, index)
+        self.known |= {e: (part, order) for part, e in there.items() if index in part.free and part.op in _COMPUTED and sound[part]}
 
     def _made(self, op: str, data: Any, parts: Sequence[Spot], bound: Sequence[Index], e: Expr) -> Spot:
         """A cell of parts at indices, and its own indices without those that it binds."""
@@ -110,6 +131,9 @@ class Cells:
             self.cells.append(cell)
             self.samples.append(e)
         return number
+
+
+_COMPUTED = ("add", "sub", "mul", "div", "pow", "call", "pw", "red")
 
 
 def schedule(program: Program, worth: Callable[[Cell], bool] | None = None) -> Schedule:
@@ -160,9 +184,14 @@ def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell],
     readers: list[dict[Place, None]] = [{} for _ in cells.cells]
     positions = _positions(cells)
     staged = []
+    arrays: set[int] = set()  # in which places are looked up
     for number in reversed(range(len(cells.cells))):
         cell, sites = cells.cells[number], readers[number]
-        if cell.op in ("red", "order") or (cell.op not in ("num", "const", "ix", "size") and number in results) or (
+        if not sites and number not in results:
+            continue
+        if cell.op == "read":
+            arrays.add(cell.args[0][0])
+        if number in arrays or cell.op in ("red", "order") or (cell.op not in ("num", "const", "ix", "size") and number in results) or (
             len(sites) > 1 and worth(cell) and number not in positions
         ):
             staged.append(number)
@@ -242,9 +271,10 @@ def _place_of(index: Index) -> Index:
 
 def _node(cells: Cells, number: int, parts: Sequence[Expr]) -> Expr:
     """The node of a cell with its parts expressed."""
-    if cells.cells[number].op == "read":  # of an order, whose last index is the place
-        order, place = parts
-        return ref(order.data, (*order.args, place))
+    cell = cells.cells[number]
+    if cell.op == "read":
+        array, place = parts
+        return ref(array.data, (*array.args[: cell.data], place, *array.args[cell.data :]))
     return rebuild(cells.samples[number], parts)
 
 

@@ -582,7 +582,7 @@ class _Printer:
         if stage.op == "any":
             return self._reduced("any", self._condition(body), stage)
         if stage.op == "argsort":
-            return self._ordered(stage, body if body.type == "int" else self._real(body), guard)
+            return self._order_of(stage, body if body.type == "int" else self._real(body), guard)
         body = self._real(body)
         if hole := self._hole(stage, body):
             return self._reduced("sum", hole, stage)
@@ -590,7 +590,7 @@ class _Printer:
             return self._reduced(stage.op, self._where(guard, body, literal(Fraction(0))), stage)
         return self._reduced(stage.op or "", self._lifted([body])[0], stage, guard)
 
-    def _ordered(self, stage: Stage, body: Val, guard: Val | None) -> Val:
+    def _order_of(self, stage: Stage, body: Val, guard: Val | None) -> Val:
         """The indices of an axis in the order of what is sorted; its places lie along that axis."""
         (index,), place = stage.over, stage.indices[-1]
         dims = self._dims(body.dims, guard.dims if guard else (), stage.over)

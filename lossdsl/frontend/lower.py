@@ -90,6 +90,7 @@ from lossdsl.ir.expr import (
     sub,
 )
 from lossdsl.ir.program import Input, Output, Param, Program
+from lossdsl.ir.strict import strict
 from lossdsl.reductions import REDUCTIONS
 from lossdsl.reductions import Row as Reduction
 
@@ -1475,7 +1476,8 @@ def _sorted(name: str, body: Term, guard: Expr, bound: Bound, falling: bool) -> 
         return value(at, _class_of(bound))
     whole = body.sort.kind != "simplex" or (body.sort.of == bound.root and guard is TRUE)
     sort = body.sort if body.sort.role in ("number", "class") and whole else INTEGER if body.sort.integer else NUMBER
-    return value(replace_indices(theirs, {other: at}), sort)
+    out = replace_indices(theirs, {other: at})
+    return value(out if strict(theirs, other) else pw([(out, cmp(">=", at, ZERO))]), sort)
 
 
 def _sort_of_sum(sort: Sort) -> Sort:

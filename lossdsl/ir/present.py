@@ -45,6 +45,7 @@ from lossdsl.ir.expr import (
     open_red,
     outside,
     postorder,
+    pw,
     red,
     replace_indices,
     rewrite,
@@ -52,6 +53,7 @@ from lossdsl.ir.expr import (
     substitute,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Param, Program
+from lossdsl.ir.strict import strict
 
 DEFAULTED = ("sum", "prod", "max", "min", "mean", "logsumexp", "norm", "argmax", "argmin")
 RISING, FALLING = ("<", "<="), (">", ">=")
@@ -80,41 +82,39 @@ def run(first: Step, visit: Callable[..., Step]) -> str:
 
 def sugar(roots: Sequence[Expr]) -> tuple[Expr, ...]:
     """The expressions with sugar put back."""
-    sorts = _Sorts()
-    return rewrite(roots, lambda e: sorts.recovered(_sugared(e)))
+    if any(e.op == "red" and e.data[0] == "argsort" for e in postorder(roots)):
+        roots = rewrite(roots, _Sorts().recovered)
+    return rewrite(roots, _sugared)
 
 
 class _Sorts:
     """Finds what is sorted: a body at the index that its own argsort has at a place."""
 
     def __init__(self) -> None:
-        self.orders: dict[Expr, tuple[Expr, ...]] = {}  # the readings of an argsort in a node, as far as they are few
-        self.bodies: dict[Expr, dict[Expr, Expr]] = {}
+        self.orders: dict[Expr, tuple[Expr, ...]] = {}  # the argsorts in a node, as far as they are few
+        self.sorts: dict[Expr, dict[Expr, Expr]] = {}
 
     def recovered(self, e: Expr) -> Expr:
-        if e.op == "call" and e.data == "[]":
-            if e.args[0].data[0] == "argsort":
-                self.orders[e] = (e,)
-            return e
         orders = tuple(dict.fromkeys(o for a in e.args for o in self.orders.get(a, ())))
         for order in orders:
-            if e in self._sorted(order):
-                return self._sorted(order)[e]
+            if order not in self.sorts:
+                self.sorts[order] = dict(_sorted(order))
+            if e in self.sorts[order]:
+                return self.sorts[order][e]
+        if e.op == "red" and e.data[0] == "argsort":
+            orders = (e, *orders)
         if orders:
             self.orders[e] = orders[:_MOST_ORDERS]
         return e
 
-    def _sorted(self, order: Expr) -> dict[Expr, Expr]:
-        """What an argsort sorts, up or down, at the index that it gives, and the sort that this is."""
-        if order not in self.bodies:
-            whole, place = order.args
-            binders, body, guard = open_red(whole)
-            keys = (body, call("descending", neg(body)))
-            self.bodies[order] = {
-                replace_indices(x, {binders[0]: order}): call("[]", red("sort", binders, key, guard), place)
-                for x, key in zip((neg(body), body), keys[::-1], strict=True)
-            }
-        return self.bodies[order]
+
+def _sorted(order: Expr) -> Iterator[tuple[Expr, Expr]]:
+    """What an argsort sorts, up or down, as the front end writes it, and the sort that this is."""
+    (index,), body, guard = open_red(order)
+    for x, key in ((neg(body), call("descending", neg(body))), (body, body)):
+        found = replace_indices(x, {index: order})
+        whole = found if strict(x, index) else pw([(found, cmp(">=", order, ZERO))])
+        yield whole, call("[]", red("sort", [index], key, guard), *outside(order))
 
 
 _MOST_ORDERS = 8

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.expr import (
@@ -290,10 +291,12 @@ class Simplifier:
     # -- conditions
 
     def compare(self, e: Expr) -> Expr | None:
-        """An index stands on the left of an equality."""
+        """An index stands on the left of an equality; along an axis it is 0 or more."""
         a, b = e.args
         if e.data in ("==", "!=") and b.op == "ix" and a.op != "ix":
             return cmp(e.data, b, a)
+        if e.data == ">=" and a.op == "ix" and isinstance(a.data.axis, str) and b is ZERO:
+            return TRUE
         return None
 
     def invert(self, e: Expr) -> Expr | None:
@@ -423,7 +426,22 @@ class Simplifier:
             if left:
                 return red("sum", left, body, rest)
             return pw([(body, rest)], ZERO)
-        return self._pulled(binders, body, guard) or self._split(binders, body, guard)
+        return self._placed(binders, body, guard) or self._pulled(binders, body, guard) or self._split(binders, body, guard)
+
+    def _placed(self, binders: Sequence[Index], body: Expr, guard: Expr) -> Expr | None:
+        """``sum[i | n == t[i]](x[t[i]])`` reads ``x[n]``: an index stands for the place that it equals."""
+        over = frozenset(binders)
+        literals = conjuncts(guard)
+        for c in literals:
+            if c.op != "cmp" or c.data != "==":
+                continue
+            for a, b in (c.args, c.args[::-1]):
+                if a.op != "ix" or a.data in over or b.op == "ix" or over.isdisjoint(b.free):
+                    continue
+                if any(x is b for x in postorder([body, *(x for x in literals if x is not c)])):
+                    body, *other = rewrite((body, *literals), partial(_exchanged, b, a))
+                    return red("sum", binders, body, and_(*(x if x is c else y for x, y in zip(literals, other, strict=True))))
+        return None
 
     def _constant(self, body: Expr, binders: Sequence[Index]) -> bool:
         """Whether a body that is the same everywhere may be multiplied by the number of positions, of which there may be none."""
@@ -468,6 +486,10 @@ class Simplifier:
     def _moves(self, factor: Expr, guard: Expr) -> bool:
         """Whether a factor may leave a sum: it is finite, and no NaN where the sum may be empty."""
         return self.solid(factor) if guard is not TRUE else self.ranges.finite(factor)
+
+
+def _exchanged(old: Expr, new: Expr, e: Expr) -> Expr:
+    return new if e is old else e
 
 
 def _may_simplify(body: Expr, guard: Expr, binders: Sequence[Index]) -> bool:
