@@ -29,14 +29,14 @@ def _data(name: str) -> str:
 def fingerprint() -> str:
     """A digest of the names, sizes and times of all files that decide what the compiler makes of a text.
 
-    It notices what Python notices: a module whose size and time have not changed is not compiled anew either.
+    One of the times is when the system last saw a change, which no tool sets back as it copies.
     """
     digest = hashlib.sha256()
     beside = [folder for folder in map(_data, ("grammar", "library")) if not folder.startswith(_PACKAGE)]
     for folder in (_PACKAGE, *beside):
         for entry in _files(folder):
             s = entry.stat()
-            digest.update(f"{entry.path} {s.st_size} {s.st_mtime_ns} {s.st_ino}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{entry.path} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -286,6 +286,7 @@ def test_a_changed_package_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
     for change in (
         lambda: module.write_text("x = 1 \n"),
         lambda: os.utime(module, ns=(1, 1)),
+        lambda: module.write_text("x = 2 \n") and os.utime(module, ns=(1, 1)),
         lambda: os.rename(module, tmp_path / "lossdsl" / "c.py"),
         lambda: other.write_text("b = z\n#"),
         lambda: (tmp_path / "grammar" / "loss.lark").write_text(""),

@@ -111,7 +111,7 @@ def _name(*parts: str) -> str:
 
 def _listed(functions: Mapping[str, str]) -> str:
     """The functions given, one text for each choice."""
-    return json.dumps(sorted((k, str(v)) for k, v in functions.items()))
+    return json.dumps(sorted(functions.items()))
 
 
 @remember

@@ -18,6 +18,7 @@ from lossdsl.kinds import Interval, Kind
 RECORDS: dict[str, type] = {r.__name__: r for r in (Index, Range, Interval, Kind, Input, Param, Output, Note, Program)}
 _FIELDS = {r: tuple(f.name for f in fields(r)) for r in RECORDS.values()}
 _PLAIN = frozenset({type(None), bool, int, float, str})
+_LEAVES = _PLAIN | {Fraction}
 
 
 class NotStorable(ValueError):
@@ -104,4 +105,5 @@ def _arguments_first(roots: Iterable[Expr]) -> Iterator[Expr]:
         elif e not in seen:
             seen.add(e)
             stack.append((e, True))
-            stack += [(a, False) for a in reversed((*e.args, *_held(e.data))) if a not in seen]
+            inside = () if type(e.data) in _LEAVES else _held(e.data)
+            stack += [(a, False) for a in reversed((*e.args, *inside)) if a not in seen]
