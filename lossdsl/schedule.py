@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref, sub, substitute
+from lossdsl.ir.ordered import Ordered, ordered
 from lossdsl.ir.program import BATCH, Output, Program
 from lossdsl.ir.strict import strict_parts
 
@@ -39,7 +40,9 @@ class Stage:
 
     @property
     def shape(self) -> str:
-        """The kernel shape: pointwise, row, pair, scatter or contraction."""
+        """The kernel shape: pointwise, row, pair, ordered, scatter or contraction."""
+        if in_order(self):
+            return "ordered"
         if self.op == "sum" and targets(self)[0]:
             return "scatter"
         if self.op == "sum" and factors(self):
@@ -48,6 +51,14 @@ class Stage:
         if len(set(axes)) < len(axes):
             return "pair"
         return "row" if self.op else "pointwise"
+
+    @property
+    def arrays(self) -> tuple[tuple[Axis, ...], ...]:
+        """The axes of the largest arrays that the stage computes with."""
+        found = in_order(self)
+        kept = [i for i in self.indices if found and i not in found.queries]
+        whole = (self.indices, (*kept, *self.over)) if found else ((*self.indices, *self.over),)
+        return tuple(tuple(i.axis for i in indices) for indices in whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +207,21 @@ def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell],
         ):
             staged.append(number)
             sites = {(number, tuple(range(len(cell.axes)))): None}
-        for arg, at in cell.args:
+        for arg, at in _read(cells, number):
             for stage, place in sites:
                 readers[arg][stage, tuple(place[k] for k in at)] = None
     return staged[::-1]
+
+
+def _read(cells: Cells, number: int) -> Sequence[Place]:
+    """What a cell is computed from: its arguments, or the parts of an ordered reduction, none of which is over pairs."""
+    cell, e = cells.cells[number], cells.samples[number]
+    found = ordered(cell.data, e.data[1], e.args[0], conjuncts(e.args[1])) if cell.op == "red" else None
+    if found is None:
+        return cell.args
+    place = {i: k for k, i in enumerate((*cells.at[e][1], *e.data[1]))}
+    parts = [cells.at[part] for part in found.parts]
+    return [(c, tuple(place[i] for i in at)) for c, at in parts]
 
 
 def _positions(cells: Cells) -> set[int]:
@@ -301,7 +323,12 @@ def _express(cells: Cells, names: Mapping[int, str], root: int, indices: tuple[I
     return memo[root, indices]
 
 
-# -- shapes of sums ---------------------------------------------------------------------------------------------------
+# -- shapes of reductions ---------------------------------------------------------------------------------------------
+
+
+def in_order(stage: Stage) -> Ordered | None:
+    """For a reduction over elements in the order of a key: what it is made of."""
+    return ordered(stage.op, stage.over, stage.expr, stage.guard) if stage.op else None
 
 
 def targets(stage: Stage) -> tuple[dict[Index, Expr], tuple[Expr, ...]]:

@@ -234,6 +234,109 @@ def scatter(shape, index, values, where=None):
     np.add.at(out, flat, values)
     return out.reshape(shape)
 ''',
+    "prefixes": '''
+def prefixes(keys, queries, relation, where=None):
+    """An order of the keys of each row in which those come first that stand in a relation to a query, and their number for each.
+
+    NaN stands in no relation; where a condition fails, a key counts as NaN.
+    """
+    real = np.result_type(keys, queries, np.float32)
+    keys, queries = np.asarray(keys, real), np.asarray(queries, real)
+    if relation[0] == ">":
+        keys, queries = -keys, -queries
+    if where is not None:
+        keys = np.where(where, keys, real.type(np.nan))
+    before = relation in ("<", ">")  # keys equal to a query come after it
+    n, m = keys.shape[-1], queries.shape[-1]
+    if keys.size == n > 0:
+        queries = queries.reshape((1,)*(keys.ndim - queries.ndim) + queries.shape)
+        keys = keys.reshape(n)
+        order = keys.argsort()
+        count = np.searchsorted(keys[order], queries, "left" if before else "right")
+    else:
+        rows = np.broadcast_shapes(keys.shape[:-1], queries.shape[:-1])
+        both = [np.broadcast_to(x, rows + x.shape[-1:]) for x in ((queries, keys) if before else (keys, queries))]
+        merged = np.concatenate(both, axis=-1).argsort(axis=-1, kind="stable")
+        own = merged >= m if before else merged < n
+        order = merged[own].reshape(*rows, n) - (m if before else 0)
+        count = np.empty((*rows, m), np.intp)
+        at = merged[~own].reshape(count.shape) - (0 if before else n)
+        np.put_along_axis(count, at, own.cumsum(axis=-1)[~own].reshape(count.shape), -1)
+    return order, np.where(np.isnan(queries), 0, count)
+''',
+    "steps": '''
+def steps(queries, relation, first, n):
+    """``prefixes`` where the keys are first, first + 1, .., n of them."""
+    at = np.asarray(queries, np.float64) - first
+    count = np.clip(np.ceil(at) if relation in ("<", ">=") else np.floor(at) + 1, 0, n)
+    if relation[0] == ">":
+        count = n - count
+    return (1 if relation[0] == "<" else -1), np.where(np.isnan(at), 0, count).astype(np.intp)
+''',
+    "running_sum": '''
+def running_sum(sets, x):
+    return running(sets, lambda a, b: (a[0] + b[0],), (x.astype(np.float64),), (0,))[0].astype(x.dtype)
+''',
+    "running_max": '''
+def running_max(sets, x):
+    return running(sets, lambda a, b: (np.maximum(a[0], b[0]),), (x,), (np.nan,))[0]
+''',
+    "running_min": '''
+def running_min(sets, x):
+    return -running_max(sets, -x)
+''',
+    "running_norm": '''
+def running_norm(sets, x):
+    def join(a, b):
+        return (np.where(np.isnan(a[0] + b[0]), np.nan, np.hypot(a[0], b[0])),)
+
+    return running(sets, join, (np.abs(x).astype(np.float64),), (0,))[0].astype(x.dtype)
+''',
+    "running_exp": '''
+def running_exp(sets, w, a, b):
+    """The sums of w*exp(a + b), b one number for each: sums over exp(peak) with the largest exponent so far, so that none overflows."""
+    real = a.dtype
+    w, a = np.broadcast_arrays(w.astype(np.float64), a.astype(np.float64))
+    a = np.where((w == 0) & (a < np.inf), -np.inf, a)
+
+    def join(x, y):
+        gap = np.exp(-np.abs(np.where(x[0] == y[0], 0, x[0] - y[0])))
+        return np.maximum(x[0], y[0]), np.where(x[0] >= y[0], x[1] + y[1]*gap, x[1]*gap + y[1])
+
+    peak, total = running(sets, join, (a, w), (0, 0))
+    return np.where(sets[1] > 0, total*np.exp(peak + b), 0).astype(real)
+''',
+    "running": '''
+def running(sets, join, parts, empty):
+    """What joining the elements of each set gives, each element a tuple of numbers; ``empty`` where there are none."""
+    order, count = sets
+    parts = accumulated(join, [x[..., ::order] if isinstance(order, int) else along(x, order) for x in parts])
+    started = (np.concatenate((np.full((*x.shape[:-1], 1), e, x.dtype), x), axis=-1) for x, e in zip(parts, empty))
+    return [along(x, count) for x in started]
+''',
+    "accumulated": '''
+def accumulated(join, parts):
+    """For each place of the last axis the join of all up to it, by pairs, so that errors grow like the logarithm of their number."""
+    n = parts[0].shape[-1]
+    if n < 2:
+        return parts
+    even, odd = [x[..., ::2] for x in parts], [x[..., 1::2] for x in parts]
+    odd = accumulated(join, join([x[..., :n//2] for x in even], odd))
+    later = join([x[..., :(n - 1)//2] for x in odd], [x[..., 1:] for x in even])
+    out = [np.empty_like(x) for x in parts]
+    for x, e, o, y in zip(out, even, odd, later):
+        x[..., :1], x[..., 1::2], x[..., 2::2] = e[..., :1], o, y
+    return out
+''',
+    "along": '''
+def along(x, at):
+    """Entries of x at positions along its last axis, row by row."""
+    if x.ndim == 1 or at.ndim == 1:
+        return x[..., at]
+    ndim = max(x.ndim, at.ndim)
+    x, at = (y.reshape((1,)*(ndim - y.ndim) + y.shape) for y in (x, at))
+    return np.take_along_axis(x, at, -1)
+''',
 }
 
 

@@ -14,8 +14,9 @@ from fractions import Fraction
 from lossdsl.codegen.names import Names
 from lossdsl.errors import LossError, NotYet
 from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, disjuncts, postorder
+from lossdsl.ir.ordered import Ordered
 from lossdsl.ir.program import BATCH, Program
-from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, targets
+from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, in_order, targets
 
 ATOM, POWER, UNARY, TIMES, PLUS, AND, OR, COMPARE, LOOSE = 10, 9, 8, 7, 6, 5, 4, 3, 0
 _WIDTH = 96
@@ -306,7 +307,7 @@ class _Printer:
         free = frozenset().union(*(e.free for e in stage.roots))
         axes = [i.axis for i in free]
         plain = stage.op and stage.indices and len(axes) > 2 and len(set(axes)) < len(axes) and BATCH not in axes
-        if not self.backend.by_rows or not plain or stage.shape in ("scatter", "contraction") or stage.indices[0] not in free:
+        if not self.backend.by_rows or not plain or stage.shape in ("ordered", "scatter", "contraction") or stage.indices[0] not in free:
             return None
         first = stage.indices[0]
         if not set(stage.over) <= free or isinstance(first.axis, Range) or first in stage.over or first in _all_but_one(stage)[0].values():
@@ -567,6 +568,8 @@ class _Printer:
     # -- reductions ---------------------------------------------------------------------------------------------------
 
     def _reduction(self, stage: Stage) -> Val:
+        if found := in_order(stage):
+            return self._running(stage, found)
         if stage.op == "sum":
             places, rest = targets(stage)
             if places:
@@ -686,6 +689,63 @@ class _Printer:
         where = f", {self._at(guard, rows)}" if guard else ""
         text = f"scatter(({', '.join(shape)},), ({', '.join(index)},), {values}{where})"
         return self._sorted(Val(text, ATOM, (*lead, *kept), "real"))
+
+    # -- reductions in the order of a key ----------------------------------------------------------------------------------
+
+    def _running(self, stage: Stage, found: Ordered) -> Val:
+        """A running reduction in the order of the keys, read where the queries end; equal keys and queries are one variable.
+
+        Rows of what is reduced alone stand first, so that they do not show in that variable.
+        """
+        ordering = frozenset().union(*(e.free for e in (found.key, found.query, *found.masks)))
+        kept = [i for i in stage.indices if i not in found.queries]
+        rows = tuple(sorted(kept, key=lambda i: i in ordering))
+        queries = tuple(i for i in stage.indices if i in found.queries)
+        sets = self._assign(self._sets(stage, found, rows, queries), "sets")
+        if stage.op == "any":
+            text, prec, kind = f"{sets}[1] > 0", COMPARE, "bool"
+        elif stage.op == "sum" and found.weight is ONE and found.rise is None:
+            text, prec, kind = f"{sets}[1]", ATOM, "int"
+        elif found.rise is not None and found.fall is not None:
+            weight = self._lifted([self._real(self._value(found.weight))])[0]
+            weight_and_rise = [self._laid(v, rows, stage.over) for v in (weight, self._real(self._value(found.rise)))]
+            fall = self._laid(self._real(self._value(found.fall)), rows, queries)
+            text, prec, kind = f"running_exp({sets}, {', '.join((*weight_and_rise, fall))})", ATOM, "real"
+        else:
+            body = self._lifted([self._real(self._value(found.weight))])[0]
+            text, prec, kind = f"running_{stage.op}({sets}, {self._laid(body, rows, stage.over)})", ATOM, "real"
+        if len(queries) > 1:
+            text = f"{text if prec == ATOM else f'({text})'}.reshape({', '.join(self._size(i.axis) for i in (*rows, *queries))})"
+            prec = ATOM
+        return self._sorted(Val(text, prec, (*rows, *queries), kind))
+
+    def _sets(self, stage: Stage, found: Ordered, rows: tuple[Index, ...], queries: tuple[Index, ...]) -> str:
+        """The order of the elements, and for each query how many of the first belong to it."""
+        ends = self._laid(self._value(found.query), rows, queries)
+        if found.key.op == "ix" and not found.masks:
+            axis = found.key.data.axis
+            first = self.backend.int_(self._value(axis.lo).text) if isinstance(axis, Range) else "0"
+            return f'steps({ends}, "{found.relation}", {first}, {self._size(axis)})'
+        keys = self._laid(self._value(found.key), rows, stage.over)
+        masks = self._all(found.masks)
+        where = f", {self._laid(masks, rows, stage.over)}" if masks else ""
+        return f'prefixes({keys}, {ends}, "{found.relation}"{where})'
+
+    def _laid(self, val: Val, rows: tuple[Index, ...], last: Sequence[Index]) -> str:
+        """An array that broadcasts over rows and has the last indices, all of them, as one axis behind them."""
+        order = (*rows, *last)
+        val = self._in_order(val, order)
+        if not set(last) <= set(val.dims):
+            dims = tuple(i for i in order if i in val.dims or i in last)
+            val = Val(self.backend.expand(self._at(val, dims), [self._size(i.axis) for i in dims]), ATOM, dims, val.type)
+        if len(last) == 1:
+            return self._at(val, order)
+        shape = [self._size(i.axis) if i in val.dims else "1" for i in rows]
+        return f"{val.atom()}.reshape({', '.join((*shape, '*'.join(self._size(i.axis) for i in last)))})"
+
+    def _in_order(self, val: Val, order: Sequence[Index]) -> Val:
+        dims = tuple(i for i in order if i in val.dims)
+        return val if dims == val.dims else self._moved(val, dims)
 
     # -- contractions -------------------------------------------------------------------------------------------------
 

@@ -205,6 +205,114 @@ def scatter(shape, index, values, where=True):
     out = torch.zeros((size, *kept), dtype=values.dtype, device=values.device)
     return out.index_add(0, torch.where(ok, flat, 0).reshape(-1), values.reshape(-1, *kept)).reshape(shape)
 ''',
+    "prefixes": '''
+def prefixes(keys, queries, relation, where=None):
+    """An order of the keys of each row in which those come first that stand in a relation to a query, and their number for each.
+
+    NaN stands in no relation; where a condition fails, a key counts as NaN.
+    """
+    real = torch.promote_types(keys.dtype, queries.dtype)
+    exact = real if keys.is_floating_point() and queries.is_floating_point() else torch.float64
+    keys, queries = keys.detach().to(exact), queries.detach().to(exact)
+    if relation[0] == ">":
+        keys, queries = -keys, -queries
+    if where is not None:
+        keys = torch.where(where, keys, torch.nan)
+    keys, order = keys.sort(dim=-1)  # NaN last
+    known = (~keys.isnan()).sum(dim=-1, keepdim=True)
+    keys = torch.where(keys.isnan(), torch.inf, keys)
+    if keys.ndim > 1:
+        rows = torch.broadcast_shapes(keys.shape[:-1], queries.shape[:-1])
+        keys, queries = (x.expand(rows + x.shape[-1:]) for x in (keys, queries))
+    count = torch.searchsorted(keys.contiguous(), queries.contiguous(), right=relation in ("<=", ">="))
+    return order, torch.where(queries.isnan(), 0, torch.minimum(count, known))
+''',
+    "steps": '''
+def steps(queries, relation, first, n):
+    """``prefixes`` where the keys are first, first + 1, .., n of them."""
+    at = queries.detach().to(torch.float64) - first
+    count = (at.ceil() if relation in ("<", ">=") else at.floor() + 1).clamp(0, n)
+    if relation[0] == ">":
+        count = n - count
+    return (1 if relation[0] == "<" else -1), torch.where(at.isnan(), 0, count).long()
+''',
+    "running_sum": '''
+def running_sum(sets, x):
+    join = lambda a, b: (a[0] + b[0],)
+    return running(sets, join, lambda x: (x.cumsum(-1),), (x.to(torch.float64),), (0,))[0].to(x.dtype)
+''',
+    "running_max": '''
+def running_max(sets, x):
+    join = lambda a, b: (torch.maximum(a[0], b[0]),)
+    return running(sets, join, lambda x: (x.cummax(-1).values,), (x,), (torch.nan,))[0]
+''',
+    "running_min": '''
+def running_min(sets, x):
+    return -running_max(sets, -x)
+''',
+    "running_norm": '''
+def running_norm(sets, x):
+    join = lambda a, b: (torch.where((a[0] + b[0]).isnan(), torch.nan, torch.hypot(a[0], b[0])),)
+    whole = lambda x: ((2*x.log()).logcumsumexp(-1).div(2).exp(),)
+    return running(sets, join, whole, (x.abs().to(torch.float64),), (0,))[0].to(x.dtype)
+''',
+    "running_exp": '''
+def running_exp(sets, w, a, b):
+    """The sums of w*exp(a + b), b one number for each: sums over exp(peak) with the largest exponent so far, so that none overflows."""
+    real = a.dtype
+    w, a = torch.broadcast_tensors(w.to(torch.float64), a.to(torch.float64))
+    a = torch.where((w == 0) & (a < torch.inf), -torch.inf, a)
+
+    def join(x, y):
+        gap = (-torch.where(x[0] == y[0], 0.0, x[0] - y[0]).abs()).exp()
+        return torch.maximum(x[0], y[0]), torch.where(x[0] >= y[0], x[1] + y[1]*gap, x[1]*gap + y[1])
+
+    def whole(a, w):
+        up, down = ((a + x.clamp(min=0).log()).logcumsumexp(-1) for x in (w, -w))
+        peak = torch.maximum(up, down)
+        peak = torch.where(peak.abs() < torch.inf, peak, 0.0)
+        return peak, (up - peak).exp() - (down - peak).exp()
+
+    peak, total = running(sets, join, whole, (a, w), (0, 0))
+    some = sets[1] > 0
+    return torch.where(some, total*torch.where(some, peak + b, 0.0).exp(), 0.0).to(real)
+''',
+    "running": '''
+def running(sets, join, whole, parts, empty):
+    """What joining the elements of each set gives, each element a tuple of numbers; ``empty`` where there are none.
+
+    Under torch.compile all at once by ``whole``, which does not depend on how many there are, else by pairs.
+    """
+    order, count = sets
+    if isinstance(order, int):
+        parts = [x if order > 0 else x.flip(-1) for x in parts]
+    else:
+        parts = [along(x, order) for x in parts]
+    parts = whole(*parts) if torch.compiler.is_compiling() else accumulated(join, parts)
+    return [along(torch.nn.functional.pad(x, (1, 0), value=e), count) for x, e in zip(parts, empty)]
+''',
+    "accumulated": '''
+def accumulated(join, parts):
+    """For each place of the last axis the join of all up to it, by pairs, so that errors grow like the logarithm of their number."""
+    n = parts[0].shape[-1]
+    if n < 2:
+        return parts
+    even, odd = [x[..., ::2] for x in parts], [x[..., 1::2] for x in parts]
+    odd = accumulated(join, join([x[..., :n//2] for x in even], odd))
+    later = join([x[..., :(n - 1)//2] for x in odd], [x[..., 1:] for x in even])
+    even = [torch.cat((e[..., :1], y), -1) for e, y in zip(even, later)]
+    pairs = (torch.stack((e[..., :n//2], o), -1).flatten(-2) for e, o in zip(even, odd))
+    return [torch.cat((x, e[..., n//2:]), -1) for x, e in zip(pairs, even)]
+''',
+    "along": '''
+def along(x, at):
+    """Entries of x at positions along its last axis, row by row."""
+    if x.ndim == 1 or at.ndim == 1:
+        return x[..., at]
+    ndim = max(x.ndim, at.ndim)
+    x, at = (y.reshape((1,)*(ndim - y.ndim) + tuple(y.shape)) for y in (x, at))
+    return torch.take_along_dim(x, at, -1)
+''',
 }
 
 _OWN = {"max": "greater({0}, {1})", "min": "smaller({0}, {1})", "square": "torch.square({0})"}

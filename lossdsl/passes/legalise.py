@@ -48,6 +48,7 @@ from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, terms
 from lossdsl.passes.bounded import bounded
+from lossdsl.passes.separate import separated
 
 Binders = tuple[Index, ...]
 
@@ -67,6 +68,9 @@ def legalise(program: Program, backend: str) -> Program:
         if e.op == "call" and e.data in ("softplus", "sigmoid"):
             return _confident(e)
         return _position(_fixed(e, whole) if e.op == "red" and e.data[0] != "argsort" else e)
+
+    def separate(e: Expr) -> Expr:
+        return separated(e, ranges) if e.op == "red" else e
 
     def spell(e: Expr) -> Expr:
         if e.op == "red" and e.data[0] == "logsumexp":
@@ -95,7 +99,8 @@ def legalise(program: Program, backend: str) -> Program:
 
     roots = bounded(program.roots)
     roots = rewrite(rewrite(roots, simplify), _position)
-    roots = rewrite(roots, spell)
+    roots = rewrite(roots, separate)
+    roots = rewrite(rewrite(roots, spell), separate)
     return program.with_roots(rewrite(roots, rows_of))
 
 

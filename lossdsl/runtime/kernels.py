@@ -82,7 +82,7 @@ def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], 
 
 def block_rows(kernel: Kernel, sizes: Mapping[str, int], item: int) -> int:
     """The rows of one block."""
-    return max(1, _BLOCK // (kernel.width(sizes) * item))
+    return max(1, _BLOCK // (max(1, kernel.width(sizes)) * item))
 
 
 def own(x: Any, arrays: Sequence[Any]) -> Any:

@@ -16,7 +16,7 @@ def kernel(program: Program, what: str, wrt: Sequence[str], batch: frozenset[str
     """The source of a kernel, see ``pipeline.kernel``, and what ``kernels.Kernel`` says of it."""
     legal = pipeline.kernel(program, "numpy", what, wrt, batch)
     scheduled = schedule(legal)
-    widths = {tuple(str(i.axis) for i in (*s.indices, *s.over) if i.axis != BATCH) for s in scheduled.stages}
+    widths = {tuple(str(a) for a in axes if a != BATCH) for s in scheduled.stages for axes in s.arrays}
     batched = any(BATCH in i.axes for i in legal.inputs)
     rows = [batched and any(i.axis == BATCH for i in o.indices) for o in legal.outputs]
     source = with_helpers(print_function(legal, scheduled, NUMPY, "kernel"), NUMPY)
