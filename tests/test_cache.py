@@ -149,7 +149,8 @@ def test_the_library_is_the_same(name: str, tmp_path: Path, monkeypatch: pytest.
     sources = kernels(plain)
     monkeypatch.setenv("LOSSDSL_CACHE", str(tmp_path / "kept"))
     forget()
-    assert load_library(name) == plain and kernels(plain) == sources
+    first = load_library(name)
+    assert first == plain and kernels(plain) == sources and load_library(name) is first
     closed()
     again = load_library(name)
     assert again == plain and all(a is b for a, b in zip(again.roots, plain.roots, strict=True))
@@ -473,6 +474,8 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache.place().startswith(str(tmp_path / "home"))
+    monkeypatch.setenv("LOSSDSL_CACHE", "~/mine")
+    assert cache.place() == str(tmp_path / "home" / "mine")
     monkeypatch.setenv("LOSSDSL_CACHE", "off")
     with pytest.raises(cache.Refused):
         cache.place()

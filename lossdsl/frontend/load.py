@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _lock = threading.RLock()
-_library: dict[tuple[str, str], Program] = {}  # what the cache gave to this process
+_library: dict[tuple[str, str], Program] = {}  # what this process has met
 
 
 def load_text(text: str, origin: str = "<text>", functions: Mapping[str, str] | None = None) -> dict[str, Program]:
@@ -67,7 +67,7 @@ def load_library(name: str, functions: Mapping[str, str] | None = None) -> Progr
                 return _library[key]
         from lossdsl.frontend.library import library_program
 
-        program = library_program(name, given)
+        program = _library[key] = library_program(name, given)
         _keep(kept, [program], {})
         return program
 
