@@ -75,8 +75,10 @@ class Kind:
     """The kind of one input: its name, axes and domain.
 
     ``axes`` lists (axis, index name) pairs in declared order: ``real[n, d]`` has ``(("n", "n"), ("d", "d"))`` and
-    ``R: binary[i, j in i]`` has ``(("i", "i"), ("i", "j"))``. ``of`` is the axis of ``class(k)`` or ``simplex(k)``;
-    ``interval`` the domain where one is written (``real in (0, 1]``); ``ignore`` the class that is left out.
+    ``R: binary[i, j in i]`` has ``(("i", "i"), ("i", "j"))``. ``of`` is the axis of ``class(k)``, and the index name along
+    which a ``simplex(k)`` sums; ``interval`` the domain where one is written (``real in (0, 1]``); ``ignore`` the class that
+    is left out. ``dims`` says how many axes each dimension of the array holds, where a dimension is a product of axes:
+    ``real[d, (k, s)]`` has ``(1, 2)``.
     """
 
     name: str = "real"
@@ -84,6 +86,7 @@ class Kind:
     of: str | None = None
     interval: Interval | None = None
     ignore: int | None = None
+    dims: tuple[int, ...] = ()
 
     @property
     def row(self) -> Row:
@@ -96,6 +99,24 @@ class Kind:
     @property
     def integer(self) -> bool:
         return self.row.integer
+
+    @property
+    def root(self) -> str | None:
+        """The axis that ``of`` names."""
+        return next((axis for axis, name in self.axes if name == self.of), self.of) if self.name == "simplex" else self.of
+
+    @property
+    def along(self) -> int:
+        """The place among the axes of the one along which a simplex sums."""
+        return [name for _, name in self.axes].index(str(self.of))
+
+    @property
+    def dimensions(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """The axes that each dimension of the array holds, the first of them slowest."""
+        if not self.dims:
+            return tuple((pair,) for pair in self.axes)
+        left = iter(self.axes)
+        return tuple(tuple(next(left) for _ in range(n)) for n in self.dims)
 
     @property
     def role(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from lossdsl.ir.expr import count_nodes, ix, replace_indices
+from lossdsl.ir.lengths import fixed
 from lossdsl.ir.program import Output, Program
 from lossdsl.ir.wrt import differentiated
 from lossdsl.passes.batch import batched
@@ -41,6 +42,7 @@ def stable(program: Program) -> Program:
 
 def closed_form(program: Program, *, pieces: bool = False) -> Program:
     """Rewritten for people to read, and stable; with ``pieces``, with the derivatives that it has at kinks."""
+    program = fixed(program)
     if large(program):
         return program
     neat = simplify(program, pieces=pieces)

@@ -275,7 +275,7 @@ OUTSIDE = [
 @pytest.mark.parametrize("body", INSIDE + OUTSIDE)
 def test_an_index_is_inside_where_that_follows(body: str) -> None:
     p = load_text(f"a(x: real[n], y: class(n); k: integer = 1) = {body}")["a"]
-    assert bool(escapes(p.roots, (*p.inputs, *p.params))) == (body in OUTSIDE)
+    assert bool(escapes(p)) == (body in OUTSIDE)
 
 
 # -- warnings -----------------------------------------------------------------------------------------------------------

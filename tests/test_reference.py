@@ -244,7 +244,7 @@ def test_outputs_have_axes() -> None:
 
 def test_lengths_must_agree_and_names_be_known() -> None:
     p = program(red("sum", [i], mul(at("x", i), at("y", i))), {"x": "n", "y": "n"}, {"delta": None})
-    with pytest.raises(LossError, match="axis 'n' has length 2 in 'x' and 3 in 'y'"):
+    with pytest.raises(LossError, match="axis 'n' of t has length 2 in 'x' and 3 in 'y'"):
         evaluate(p, {"x": [1, 2], "y": [1, 2, 3]})
     with pytest.raises(LossError, match="input 'y' of t is missing"):
         evaluate(p, {"x": [1, 2]})

@@ -237,7 +237,10 @@ class _Printer:
 
     def _range(self, axis: Range) -> str:
         lo, hi = (self.backend.int_(self._value(e).text) for e in (axis.lo, axis.hi))
-        return self._assign(self.backend.arange(lo, f"{hi} + 1"), "at")
+        stop = str(int(hi) + 1) if hi.lstrip("-").isdigit() else f"{hi} + 1"
+        if not (lo.lstrip("-").isdigit() and stop.lstrip("-").isdigit() and int(lo) <= int(stop)):
+            stop = f"max({lo}, {stop})"
+        return self._assign(self.backend.arange(lo, stop), "at")
 
     def _arange(self, i: Index) -> Val:
         if isinstance(i.axis, Range):
@@ -387,8 +390,20 @@ class _Printer:
         """An array whose index i is changed where it has a value."""
         assert self.backend.place is not None
         rows = tuple(d for d in dims if d != i)
-        index = [self._at(place if d == i else self._arange(d), rows) for d in dims]
+        index = [self._at(self._from_start(place, i.axis) if d == i else self._entries_along(d), rows) for d in dims]
         return Val(self.backend.place(how, array, index, dims.index(i), self._at(value, rows)), ATOM, dims, "real")
+
+    def _entries_along(self, i: Index) -> Val:
+        """The positions along an axis in an array, which count from 0 in a range too."""
+        at = self._arange(i)
+        return self._from_start(at, i.axis) if isinstance(i.axis, Range) else at
+
+    def _from_start(self, place: Val, axis: Axis) -> Val:
+        """The position in an array of what has an index on an axis."""
+        if not isinstance(axis, Range) or axis.lo is ZERO:
+            return place
+        lo = self.backend.int_(self._value(axis.lo).atom())
+        return Val(f"{place.atom(PLUS)} - {lo if lo.isdigit() or lo.endswith(')') else f'({lo})'}", PLUS, place.dims, place.type)
 
     def _of(self, e: Expr) -> Val:
         return self._arange(e.data) if e.op == "ix" else self.vals[e]
@@ -556,13 +571,16 @@ class _Printer:
         rest = [k for k in range(len(e.args)) if k not in computed]
         array = base.text if computed == list(range(len(computed))) else self.backend.transpose(base.text, computed + rest)
         dims = self._dims(*(e.args[k].free for k in computed))
-        at = [self._position(self._of(e.args[k]), dims) for k in computed]
+        axes = self._axes(e)
+        at = [self._position(self._from_start(self._of(e.args[k]), axes[k]), dims) for k in computed]
         kept = tuple(e.args[k].data for k in rest)
         text = self.backend.pick(array, at, [k for k, c in enumerate(computed) if c in loose])
         return self._sorted(Val(text, ATOM, (*dims, *kept), base.type))
 
     def _position(self, val: Val, dims: tuple[Index, ...]) -> str:
         text = self._at(val, dims)
+        if val.type == "number" and text.lstrip("-").isdigit():
+            return text
         return text if val.type == "int" or "as_index" not in self.backend.helpers else f"as_index({text})"
 
     # -- reductions ---------------------------------------------------------------------------------------------------
@@ -680,7 +698,7 @@ class _Printer:
         rows = self._dims(body.dims, fixed, stage.over)
         rows = tuple(i for i in rows if i not in kept)
         lead = tuple(i for i in stage.indices if i in rows or i in places)
-        index = [self._at(at[i] if i in at else self._arange(i), rows) for i in lead]
+        index = [self._at(self._from_start(at[i], i.axis) if i in at else self._entries_along(i), rows) for i in lead]
         shape = [self._size(i.axis) for i in (*lead, *kept)]
         order = (*rows, *kept)
         if order != self._dims(order):

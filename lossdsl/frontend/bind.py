@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from lossdsl.errors import listed
 from lossdsl.frontend import syntax
+from lossdsl.frontend.lengths import ANY, ends
 from lossdsl.frontend.resolve import near
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import Array, IndexName
-from lossdsl.ir.expr import Expr, Index, Range, fresh, ix
+from lossdsl.ir.expr import TRUE, Axis, Expr, Index, Range, fresh, ix, replace_indices
 
 if TYPE_CHECKING:
     from lossdsl.frontend.lower import Lowering
@@ -35,7 +36,7 @@ class Scope:
     def child(self, deeper: int = 0) -> Scope:
         return Scope(dict(self.names), dict(self.own), dict(self.written), dict(self.bound), self.level + deeper)
 
-    def bind_axis(self, name: str, axis: str, index: Expr) -> None:
+    def bind_axis(self, name: str, axis: Axis, index: Expr) -> None:
         self.own[name] = self.written[name] = index
         self.bound[Index(axis, name)] = index
 
@@ -61,12 +62,17 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One binder of a bracket; ``axis`` is the declared name of its axis, None for a range, ``root`` the axis it equals."""
+    """One binder of a bracket.
+
+    ``axis`` is the name of its axis, None for a range that has none, ``root`` the axis it equals; ``guard`` keeps the index of
+    a range to ends that depend on other indices.
+    """
 
     name: str
     axis: str | None
-    root: str | None
+    root: Axis | None
     index: Index
+    guard: Expr = TRUE
 
 
 def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> Steps[tuple[Scope, list[Bound]]]:
@@ -78,14 +84,7 @@ def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> 
             case syntax.Name(id=name) if name in lowering.axes:
                 if waiting:
                     _no_axis(lowering, waiting[0])
-                if any(b.name == name for b in bounds):
-                    lowering.fail(
-                        f"the axis '{name}' stands twice in one bracket", item.span, f"a second index over it is new: [i, j in {name}]"
-                    )
-                root = lowering.axes[name]
-                index = lowering.binder(root, inner.level, len(bounds))
-                inner.bind_axis(name, root, ix(index))
-                bounds.append(Bound(name, name, root, index))
+                bounds.append(bound_axis(lowering, item, inner, bounds))
             case syntax.Name():
                 waiting.append(item)
             case syntax.Binder():
@@ -98,10 +97,22 @@ def bracket_scope(lowering: Lowering, bracket: syntax.Bracket, scope: Scope) -> 
     return inner, bounds
 
 
+def bound_axis(lowering: Lowering, item: syntax.Name, inner: Scope, bounds: list[Bound]) -> Bound:
+    """An axis bound anew by its name."""
+    name = item.id
+    if any(b.name == name for b in bounds):
+        lowering.fail(f"the axis '{name}' stands twice in one bracket", item.span, f"a second index over it is new: [i, j in {name}]")
+    root = lowering.axes[name]
+    index = lowering.binder(root, inner.level, len(bounds))
+    inner.bind_axis(name, root, ix(index))
+    return Bound(name, name, root, index)
+
+
 def _binder(
     lowering: Lowering, item: syntax.Binder, waiting: list[syntax.Name], scope: Scope, inner: Scope, bounds: list[Bound]
 ) -> Steps[None]:
-    domain: str | Range
+    domain: Axis
+    keeps = TRUE
     if item.high is None:
         if not isinstance(item.axis, syntax.Name):
             lowering.fail("an index runs over an axis or a range", item.axis.span, "write i in n, or b in 0..3")
@@ -112,33 +123,17 @@ def _binder(
             lowering.fail(f"there is no axis '{item.axis.id}'", item.axis.span, hint)
         domain = lowering.axes[item.axis.id]
     else:
-        low = yield _end(lowering, item.axis, scope)
-        high = yield _end(lowering, item.high, scope)
-        domain = Range(low, high)
+        domain, keeps = yield ends(lowering, item.axis, item.high, scope)
     for name in (*waiting, item.name):
+        if lowering.axes.get(name.id) == domain and isinstance(domain, Range) and keeps is TRUE:  # the axis of a head, bound anew
+            bounds.append(bound_axis(lowering, name, inner, bounds))
+            continue
         lowering.check_new(name.id, name.span, inner)
         index = lowering.binder(domain, inner.level, len(bounds))
-        axis = item.axis.id if isinstance(domain, str) and isinstance(item.axis, syntax.Name) else None
+        axis = item.axis.id if item.high is None and isinstance(item.axis, syntax.Name) else None
         inner.names[name.id] = made = IndexName(name.id, ix(index), axis, name.span, ranges=axis is None)
         lowering.indices.append((made, "a bracket"))
-        bounds.append(Bound(name.id, axis, domain if isinstance(domain, str) else None, index))
-
-
-def _end(lowering: Lowering, node: syntax.Node, scope: Scope) -> Steps[Expr]:
-    """An end of a range: a whole number that no index moves."""
-    term = yield lowering.number(node, scope)
-    if isinstance(node, syntax.Name) and node.id in lowering.axes:
-        lowering.fail(f"'{node.id}' is an axis, no number", node.span, f"write i in {node.id}, or b in 0..size({node.id}) - 1")
-    if not term.sort.integer:
-        kind = "a fraction" if term.literal is not None else "a real number"
-        lowering.fail(
-            f"the end of a range is {kind}", node.span, "ends are whole numbers, integer hyper-parameters and sizes: b in 0..bins"
-        )
-    if term.expr.free or not term.sort.places:
-        lowering.blame.not_yet(
-            "a range whose end depends on data or on an index", node.span, "run to a fixed end, with a guard: sum[b in 0..m | b < y](..)"
-        )
-    return term.number
+        bounds.append(Bound(name.id, axis, domain if axis else None, index, replace_indices(keeps, {ANY.data: ix(index)})))
 
 
 def _no_axis(lowering: Lowering, name: syntax.Name) -> None:

@@ -9,16 +9,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lossdsl.ir.expr import ONE, TRUE, ZERO, Expr, Range, add, branches, cmp, conjuncts, not_, outside, postorder, size, sub
-from lossdsl.ir.program import Input, Param
+from lossdsl.ir.expr import (
+    ONE,
+    TRUE,
+    ZERO,
+    Axis,
+    Expr,
+    Range,
+    add,
+    branches,
+    call,
+    cmp,
+    conjuncts,
+    mul,
+    neg,
+    not_,
+    num,
+    outside,
+    postorder,
+    size,
+    sub,
+    total,
+)  # fmt: skip
+from lossdsl.ir.lengths import known
+from lossdsl.ir.program import Input, Param, Program
 from lossdsl.kinds import UNIT
 
 _MOST_VISITS = 20_000
 _DEPTH = 4
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
-Kinds = Mapping[str, Input | Param]
 Facts = tuple[Expr, ...]  # conditions that hold where a node is evaluated
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is declared: inputs and hyper-parameters by name, and lengths of axes."""
+
+    declared: Mapping[str, Input | Param]
+    lengths: Mapping[str, Expr]
+
+    def classes_of(self, name: str) -> str | None:
+        """The axis of which an input holds classes."""
+        kind = self.declared[name].kind if name in self.declared else None
+        return kind.of if kind is not None and kind.role == "class" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +64,35 @@ class Escape:
     axis: str
 
 
-def escapes(roots: Sequence[Expr], declared: Sequence[Input | Param]) -> list[Escape]:
+def escapes(program: Program) -> list[Escape]:
     """The readings whose index is not provably inside its axis."""
-    kinds: Kinds = {i.name: i for i in declared}
-    doubtful = {e for e in postorder(roots) if e.op == "ref" and any(not _plain(a, axis, kinds) for a, axis in _places(e, kinds))}
+    roots = program.roots
+    world = World({i.name: i for i in program.declared}, dict(program.lengths))
+    doubtful = {e for e in postorder(roots) if e.op == "ref" and any(not _plain(a, axis, world) for a, axis in _places(e, world))}
     if not doubtful:
         return []
     found: dict[Escape, None] = {}
     for e, facts in _visits(roots, doubtful):
-        for index, axis in _places(e, kinds):
-            if not _plain(index, axis, kinds) and not _inside(index, axis, facts, kinds):
+        for index, axis in _places(e, world):
+            if not _plain(index, axis, world) and not _inside(index, axis, facts, world):
                 found[Escape(e.data, index, axis)] = None
     return list(found)
 
 
-def _places(e: Expr, kinds: Kinds) -> list[tuple[Expr, str]]:
-    return [(a, axis) for a, (axis, _) in zip(e.args, kinds[e.data].kind.axes, strict=True)] if e.data in kinds else []
+def _places(e: Expr, world: World) -> list[tuple[Expr, str]]:
+    read = world.declared.get(e.data)
+    return [(a, axis) for a, (axis, _) in zip(e.args, read.kind.axes, strict=True)] if read is not None else []
 
 
-def _plain(index: Expr, axis: str, kinds: Kinds) -> bool:
+def _plain(index: Expr, axis: Axis, world: World) -> bool:
     """Whether an index is inside by what it is: an index over the axis, a class of it, its argmax, an argsort at such a place."""
     if index.op == "ix":
         return bool(index.data.axis == axis)
     if index.op == "ref":
-        return index.data in kinds and kinds[index.data].kind.of == axis and kinds[index.data].kind.role == "class"
+        return world.classes_of(index.data) == axis
     if index.op != "red" or index.data[0] not in _POSITIONS or index.data[1][0].axis != axis:
         return False
-    return all(_plain(place, axis, kinds) for place in outside(index))
+    return all(_plain(place, axis, world) for place in outside(index))
 
 
 # -- what is known at a place -----------------------------------------------------------------------------------------
@@ -123,16 +159,17 @@ def _upright(condition: Expr) -> Expr:
 Linear = tuple[tuple[tuple[Expr, Fraction], ...], Fraction]  # coefficients of opaque whole numbers, and a constant
 
 
-def _inside(index: Expr, axis: str | Range, facts: Facts, kinds: Kinds) -> bool:
+def _inside(index: Expr, axis: Axis, facts: Facts, world: World) -> bool:
     """Whether ``0 <= index <= last place of the axis`` follows."""
+    some = () if isinstance(axis, Range) else (cmp(">=", size(axis), ONE),)  # an axis that is read is not empty
     for case, more in _cases(index):
-        known = (*facts, *more)
-        if isinstance(axis, str) and _plain(case, axis, kinds):
+        known = (*some, *facts, *more)
+        if isinstance(axis, str) and _plain(case, axis, world):
             continue
-        if not all(_nonnegative(goal, known, kinds) for goal in (case, sub(_last(axis), case))):
+        if not all(_nonnegative(goal, known, world) for goal in (case, sub(_last(axis), case))):
             return False
         # there is an argsort only at the places that the order has
-        if case.op == "red" and case.data[0] == "argsort" and not _inside(case.args[2], case.data[1][0].axis, known, kinds):
+        if case.op == "red" and case.data[0] == "argsort" and not _inside(case.args[2], case.data[1][0].axis, known, world):
             return False
     return True
 
@@ -166,13 +203,13 @@ def _cases(index: Expr) -> list[tuple[Expr, Facts]]:
     return [(index, ())]
 
 
-def _nonnegative(goal: Expr, facts: Sequence[Expr], kinds: Kinds) -> bool:
+def _nonnegative(goal: Expr, facts: Sequence[Expr], world: World) -> bool:
     """Whether ``goal >= 0`` is a sum of known nonnegative numbers."""
     targets = (_linear(goal), _unrounded(_linear(goal)))
     known = [f for c in facts for f in _facts(c)]
     unequal = [_linear(sub(*c.args)) for c in facts if c.op == "cmp" and c.data == "!="]
     variables = {v for f in (*targets, *known) for v, _ in f[0]}
-    known += [f for v in variables for f in _of_variable(v, kinds)]
+    known += [f for v in variables for f in _of_variable(v, world)]
     for f in unequal:  # an index that is not 0 is 1 or more
         for g in (f, _scaled(f, Fraction(-1))):
             if any(_plus(h, _scaled(g, Fraction(-1))) == ((), Fraction(0)) for h in known):
@@ -225,36 +262,96 @@ def _is_whole(v: Expr) -> bool:
     return v.op in ("ix", "size", "ref") or (v.op == "call" and v.data in ("floor", "ceil")) or (v.op == "red" and v.data[0] in _POSITIONS)
 
 
-def _of_variable(v: Expr, kinds: Kinds) -> list[Linear]:
+def _of_variable(v: Expr, world: World) -> list[Linear]:
     """What is known of an opaque whole number: an index is on its axis, an axis that is read is not empty."""
     one = Fraction(1)
     if v.op == "size":
-        return [(((v, one),), -one)]
+        length = [world.lengths[v.data]] if v.data in world.lengths else []
+        return [(((v, one),), -one), *(_linear(f) for n in length for f in (sub(v, n), sub(n, v)))]
     if v.op == "ix":
-        axis = v.data.axis
-        if isinstance(axis, Range):
-            return [_linear(sub(v, axis.lo)), _linear(sub(axis.hi, v))]
-        return [(((v, one),), Fraction(0)), _linear(sub(sub(size(axis), ONE), v))]
-    if v.op == "ref" and v.data in kinds and kinds[v.data].kind.role == "class":
-        of = kinds[v.data].kind.of or ""
-        return [(((v, one),), Fraction(0)), _linear(sub(sub(size(of), ONE), v))]
-    if v.op == "ref" and v.data in kinds and kinds[v.data].domain.low >= 0:
+        return _on(v, v.data.axis)
+    if v.op == "ref" and (of := world.classes_of(v.data)) is not None:
+        return _on(v, of)
+    if v.op == "ref" and v.data in world.declared and world.declared[v.data].domain.low >= 0:
         return [(((v, one),), Fraction(0))]
     if v.op == "mul":
-        return _of_share(v, kinds)
+        return _of_share(v, world)
     if v.op == "red" and v.data[0] in _POSITIONS:
-        axis = v.data[1][0].axis
-        first = axis.lo if isinstance(axis, Range) else ZERO
-        return [_linear(sub(v, first)), _linear(sub(add(first, _last(axis)), v))]
+        return _on(v, v.data[1][0].axis)
     return []
 
 
-def _of_share(v: Expr, kinds: Kinds) -> list[Linear]:
+def _of_share(v: Expr, world: World) -> list[Linear]:
     """A number between 0 and 1 times one that is not negative lies between 0 and that."""
     for share, whole in (v.args, v.args[::-1]):
-        if share.op == "ref" and share.data in kinds and kinds[share.data].domain.within(UNIT) and _nonnegative(whole, (), kinds):
+        known = world.declared.get(share.data) if share.op == "ref" else None
+        if known is not None and known.domain.within(UNIT) and _nonnegative(whole, (), world):
             return [(((v, Fraction(1)),), Fraction(0)), _linear(sub(whole, v))]
     return []
+
+
+def _on(v: Expr, axis: Axis) -> list[Linear]:
+    """That a position lies on its axis."""
+    low, high = _ends(axis)
+    return [_linear(sub(v, low)), _linear(sub(high, v))]
+
+
+def _ends(axis: Axis) -> tuple[Expr, Expr]:
+    """The first and the last position."""
+    return (axis.lo, axis.hi) if isinstance(axis, Range) else (ZERO, sub(size(axis), ONE))
+
+
+# -- extremes ---------------------------------------------------------------------------------------------------------
+
+
+def extreme(e: Expr, world: World, *, up: bool) -> Expr | None:
+    """The largest (``up``) or smallest value that a whole number may have, whatever its indices and classes are.
+
+    It is linear in them, under ``max`` and ``min`` too; None where it is not, or where other data moves it.
+    """
+    linear = _extreme(e, world, up)
+    return None if linear is None else _built(linear)
+
+
+def neat(e: Expr) -> Expr:
+    """A whole number with its terms put together, so that equal ones are written alike: ``2*size(n) - 1``."""
+    return _built(_linear(e))
+
+
+def _extreme(e: Expr, world: World, up: bool) -> Linear | None:
+    coefficients, constant = _linear(e)
+    out: Linear = ((), constant)
+    for v, c in coefficients:
+        part = _extreme_of(v, world, up == (c > 0))
+        if part is None:
+            return None
+        out = _plus(out, _scaled(part, c))
+    return out
+
+
+def _extreme_of(v: Expr, world: World, up: bool) -> Linear | None:
+    """The extreme of what is not further taken apart."""
+    if v.op == "ix":
+        return _linear(_ends(v.data.axis)[up])
+    if v.op == "ref" and (of := world.classes_of(v.data)) is not None:
+        return _linear(_ends(of)[up])
+    if v.op == "call" and v.data in ("max", "min") and not known(v, _params(world)):
+        parts = [_extreme(a, world, up) for a in v.args]
+        built = [_built(p) for p in parts if p is not None]
+        return _linear(call(v.data, *built)) if len(built) == len(parts) else None
+    return (((v, Fraction(1)),), Fraction(0)) if known(v, _params(world)) else None
+
+
+def _params(world: World) -> frozenset[str]:
+    return frozenset(name for name, x in world.declared.items() if isinstance(x, Param))
+
+
+def _built(linear: Linear) -> Expr:
+    """A linear form as an expression, the constant last."""
+    coefficients, constant = linear
+    ordered = sorted(coefficients, key=lambda term: term[1] < 0)
+    out = total(v if c == 1 else mul(num(c), v) if c > 0 else neg(mul(num(-c), v)) for v, c in ordered)
+    return add(out, num(constant)) if constant >= 0 else sub(out, num(-constant))
 
 
 def _linear(e: Expr) -> Linear:
@@ -268,9 +365,9 @@ def _linear(e: Expr) -> Linear:
             case "num":
                 constant += c * x.data
             case "add":
-                stack += [(x.args[0], c), (x.args[1], c)]
+                stack += [(x.args[1], c), (x.args[0], c)]
             case "sub":
-                stack += [(x.args[0], c), (x.args[1], -c)]
+                stack += [(x.args[1], -c), (x.args[0], c)]
             case "neg":
                 stack.append((x.args[0], -c))
             case "mul" if x.args[0].op == "num":

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lossdsl.ir.expr import ZERO, Expr, Index, Range, fresh, ix, outside, rebuild, red, ref, size, substitute
+from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, fresh, ix, outside, rebuild, red, ref, size, substitute
 
 Values = Mapping[str, tuple[tuple[Index, ...], Expr]]
 
 
-def instantiate(roots: Sequence[Expr], values: Values, axes: Mapping[str, str], indices: Mapping[Index, Expr]) -> dict[Expr, Expr]:
+def instantiate(roots: Sequence[Expr], values: Values, axes: Mapping[str, Axis], indices: Mapping[Index, Expr]) -> dict[Expr, Expr]:
     """What each root becomes.
 
     ``values`` gives for each input the indices that stand for its axes and the expression over them, ``axes`` the new name of
-    each axis, ``indices`` what the free indices become.
+    each axis or the range that it becomes, ``indices`` what the free indices become.
     """
     memo: dict[Expr, Expr] = {}
     if _nothing_changes(values, axes, indices):
@@ -42,14 +42,14 @@ def instantiate(roots: Sequence[Expr], values: Values, axes: Mapping[str, str], 
     return {e: memo[e] for e in roots}
 
 
-def _nothing_changes(values: Values, axes: Mapping[str, str], indices: Mapping[Index, Expr]) -> bool:
+def _nothing_changes(values: Values, axes: Mapping[str, Axis], indices: Mapping[Index, Expr]) -> bool:
     """Whether every name stands for itself, as where a loss is called with the names of its own inputs."""
     if any(a != b for a, b in axes.items()) or any(e is not ix(i) for i, e in indices.items()):
         return False
     return all(e is ref(name, [ix(i) for i in formals]) for name, (formals, e) in values.items())
 
 
-def _open(e: Expr, axes: Mapping[str, str], memo: Mapping[Expr, Expr]) -> tuple[tuple[Index, ...], Expr, Expr]:
+def _open(e: Expr, axes: Mapping[str, Axis], memo: Mapping[Expr, Expr]) -> tuple[tuple[Index, ...], Expr, Expr]:
     """Fresh binders over the caller's axes, with the body and guard over them."""
     new: list[Index] = []
     for b in e.data[1]:
@@ -64,7 +64,7 @@ def _changed(
     memo: Mapping[Expr, Expr],
     opened: Mapping[Expr, tuple[tuple[Index, ...], Expr, Expr]],
     values: Values,
-    axes: Mapping[str, str],
+    axes: Mapping[str, Axis],
     indices: Mapping[Index, Expr],
 ) -> Expr:
     match e.op:

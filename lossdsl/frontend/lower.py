@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, NoReturn
 
 from lossdsl.errors import Source, Span, listed
 from lossdsl.frontend import syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
-from lossdsl.frontend.bounds import escapes
+from lossdsl.frontend.bounds import World, escapes
 from lossdsl.frontend.fit import misfit
-from lossdsl.frontend.instantiate import instantiate, replace_all
+from lossdsl.frontend.instantiate import Values, instantiate, replace_all
+from lossdsl.frontend.lengths import declare
 from lossdsl.frontend.remarks import Remark
 from lossdsl.frontend.resolve import (
     CONSTANTS,
@@ -66,6 +68,7 @@ from lossdsl.ir.expr import (
     Axis,
     Expr,
     Index,
+    Range,
     add,
     and_,
     call,
@@ -79,16 +82,19 @@ from lossdsl.ir.expr import (
     not_,
     num,
     or_,
+    postorder,
     pow_,
     pw,
     red,
     ref,
     references,
     replace_indices,
+    replace_leaves,
     size,
     stop,
     sub,
 )
+from lossdsl.ir.lengths import fixed
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.ir.strict import strict
 from lossdsl.reductions import REDUCTIONS
@@ -134,7 +140,11 @@ class Lowering:
         self.definition, self.signature, self.losses, self.find = definition, signature, losses, losses.find
         self.blame = Blame(source, definition.base)
         self.fail = self.blame.fail
-        self.axes = signature.axes
+        self.axes: dict[str, Axis] = dict(signature.axes)
+        self.lengths: dict[str, Expr] = {}
+        declared: list[Input | Param] = [*signature.inputs, *signature.params]
+        self.world = World({p.name: p for p in declared}, self.lengths)
+        self.param_names = frozenset(p.name for p in signature.params)
         self.names: dict[str, Array | LocalName] = {i.name: _declared(i) for i in signature.inputs}
         self.names |= {p.name: _parameter(p) for p in signature.params}
         self.names |= {x.name: LocalName(x) for x in definition.locals if x.params is None}
@@ -145,7 +155,7 @@ class Lowering:
         self.most = live() + MAX_NODES
         self.binders: dict[tuple[Axis, int, int], Index] = {}
         self.replaced: dict[frozenset[tuple[Index, Expr]], dict[Expr, Expr]] = {}
-        self.formals: dict[tuple[str, str], Index] = {}
+        self.formals: dict[tuple[str, Axis], Index] = {}
         self.remarks: dict[tuple[str, Span], Remark] = {}
         self.indices: list[tuple[IndexName, str]] = []
         self.readings: dict[str, Span] = {}
@@ -155,6 +165,7 @@ class Lowering:
 
     def compiled(self) -> Steps[Compiled]:
         d, s = self.definition, self.signature
+        yield declare(self)
         scope, slots = self.head(d.name, [h for h in d.heads or () if h.name not in self.axes], self.top)
         slots = self.output_slots(slots)
         term: Term = yield self.term(d.body, scope)
@@ -171,15 +182,16 @@ class Lowering:
         outputs = tuple(slot.index for slot in self.final(slots))
         program = Program(
             d.name, s.inputs, s.params, (Output(d.name, outputs, term.number),), s.wrt, s.batch, tuple(requires), d.doc, s.notes,
-            tuple((p.name, self.target_name(p)) for p in s.functions),
+            tuple((p.name, self.target_name(p)) for p in s.functions), tuple(self.lengths.items()),
         )  # fmt: skip
+        program = fixed(program)
         self.look_back(program)
         return Compiled(s, Array(term, self.final(slots)), program, tuple(self.remarks.values()))
 
     def output_slots(self, new: Sequence[Slot]) -> list[Slot]:
         """The slots of an array definition in the order of its head; an axis in the head stays free, so that arrays compose whole."""
         by_name = {s.name: s for s in new}
-        return [by_name.get(o.name) or Slot(o.name, o.name, Index(o.axis, o.name)) for o in self.signature.outputs]
+        return [by_name.get(o.name) or Slot(o.name, o.name, Index(self.axes[o.name], o.name)) for o in self.signature.outputs]
 
     def final(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
         """The slots of an array definition, whose indices bear their names."""
@@ -281,12 +293,14 @@ class Lowering:
         for name in (*self.names.values(), *self.functions.values()):
             if isinstance(name, LocalName) and not name.read:
                 self.remark("unused-local", f"nothing uses the local '{name.local.name}'", name.local.span, "leave it out, or use it")
-        used = references((*program.roots, *program.requires)) | {i.name for i in self.ignoring}
+        ends = [e for o in program.outputs for i in o.indices if isinstance(i.axis, Range) for e in (i.axis.lo, i.axis.hi)]
+        lengths = [e for _, e in program.lengths]
+        used = references((*program.roots, *program.requires, *lengths, *ends)) | {i.name for i in self.ignoring}
         d = self.definition
         for p in (*d.inputs, *(d.hypers or ())):
             if p.name not in used and p.name not in self.targets and not self.names_axis(p):
                 self.remark("unused-parameter", f"the equation does not use '{p.name}'", p.span, "leave it out, or use it")
-        for escape in escapes(program.roots, (*program.inputs, *program.params)) if self.readings else ():
+        for escape in escapes(program) if self.readings else ():
             span = self.readings.get(escape.name, d.body.span)
             hint = f"guard it: sum[{escape.axis} | {escape.axis} + 1 < size({escape.axis})](..); outside it is NaN"
             if escape.index.op == "num" and escape.index.data < 0:
@@ -509,7 +523,7 @@ class Lowering:
         if not slots or all(s.axis is not None and _is_own(s.index, s.axis) for s in slots):
             return self.within(array.term, scope)
         mapping = dict(scope.bound)
-        seen: set[str] = set()
+        seen: set[Axis] = set()
         for slot in slots:
             if slot.axis is None:
                 self.fail(
@@ -621,8 +635,8 @@ class Lowering:
                     near(axis.id, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"),
                 )
             if axis is None and head.name in self.axes:
-                axis_name = self.axes[head.name]
-                index = self.formal(head.name, axis_name) if scope is self.top else fresh(axis_name)
+                root = self.axes[head.name]
+                index = self.formal(head.name, root) if scope is self.top else fresh(root)
                 inner.bind_axis(head.name, self.axes[head.name], ix(index))
                 slots.append(Slot(head.name, head.name, index))
                 continue
@@ -637,7 +651,7 @@ class Lowering:
         """The index that a bracket binds: the same for all brackets as deep, so that what stands in several is replaced once."""
         return self.binders.setdefault((axis, level, place), fresh(axis))
 
-    def formal(self, name: str, axis: str) -> Index:
+    def formal(self, name: str, axis: Axis) -> Index:
         """The index that stands for one of a local's head: the same for all locals, so that one used as it stands is shared."""
         return self.formals.setdefault((name, axis), fresh(axis))
 
@@ -757,7 +771,8 @@ class Lowering:
         if any(e.op != "ix" for e in mapping.values()):
             self.readings.setdefault(name, node.span)
         rest = self.closed(Array(array.term, tuple(s for s in array.slots or () if s.index not in mapping)), scope.without(mapping))
-        out = rest.term.at(mapping)
+        ranges = {s.index: mapping[s.index] for s in array.slots or () if s.strict and s.index in mapping}
+        out = _within(rest.term.at(mapping), ranges)
         self.check_work(node.span)
         return Array(out, rest.slots) if array.slots is not None else self.computed(out)
 
@@ -812,6 +827,8 @@ class Lowering:
                 taken[k] = here
                 continue
             mine = next((s for s in left if s.axis and self.axes.get(s.axis) == term.sort.of and s not in taken.values()), None)
+            if mine is None and here is not None and isinstance(here.index.axis, Range):
+                mine = here
             if mine is None:
                 self.fail(f"'{self.text(item)}' is a class of the axis '{term.sort.of}', which '{name}' does not have", item.span,
                           f"axes of '{name}' are {listed([s.name for s in left])}" if left else f"'{name}' has no axes left")  # fmt: skip
@@ -837,17 +854,31 @@ class Lowering:
         self.fail(f"'{text}' is a real number and indexes no axis", node.span, hint)
 
     def placed(self, term: Term, slot: Slot, node: syntax.Node, name: str) -> Expr:
-        """The value of an index in its place, checked against the axis there."""
+        """The value of an index in its place, checked against the axis there; ranges are of whole numbers that index any axis."""
         index = term.index
         if index is not None and not index.range and index.axis is None and slot.axis is not None:
             index.axis = slot.axis
         of = term.sort.of if index is None or index.range else (self.axes.get(index.axis) if index.axis else None)
         root = self.axes.get(slot.axis) if slot.axis else None
-        if of is not None and root is not None and of != root:
+        if term.literal is not None:
+            self.check_place(term.literal, root or slot.index.axis, node, name)
+        if isinstance(of, str) and isinstance(root, str) and of != root and not self.related(of, root):
             what = "a class of" if term.sort.role == "class" else "an index over"
             hint = f"if the axes are equal, declare it: [{of}, {slot.name} in {of}]"
             self.fail(f"'{self.text(node)}' is {what} '{of}' and stands on the axis '{slot.axis}' of '{name}'", node.span, hint)
         return term.number
+
+    def related(self, a: str, b: str) -> bool:
+        """Whether the length of one axis is declared by that of the other, so that indices over both are told apart by bounds."""
+        return any(size(x) in postorder([self.lengths[y]]) for x, y in ((a, b), (b, a)) if y in self.lengths)
+
+    def check_place(self, place: Fraction, axis: Axis, node: syntax.Node, name: str) -> None:
+        """Refuse a number that lies outside of an axis whose length is a number."""
+        low, high = (axis.lo, axis.hi) if isinstance(axis, Range) else (ZERO, self.folded(sub(size(axis), ONE)))
+        if low.op == high.op == "num" and not low.data <= place <= high.data:
+            where = f"runs over {axis}" if isinstance(axis, Range) else f"has {high.data + 1} entries along '{axis}'"
+            hint = f"indices are {low.data} to {high.data}" if low.data <= high.data else "the axis is empty"
+            self.fail(f"'{name}' {where}, and none at {place}", node.span, hint)
 
     # -- calls
 
@@ -995,7 +1026,12 @@ class Lowering:
                 node.args[0].span,
                 near(name, self.axes, f"axes are {listed(self.axes)}" if self.axes else "inputs declare axes: x: real[n]"),
             )
-        return value(size(self.axes[name]), INTEGER)
+        return value(self.folded(size(self.axes[name])), INTEGER)
+
+    def folded(self, e: Expr) -> Expr:
+        """An expression with the lengths that are declared with numbers; the samples of a batch may be weighted."""
+        numbers = {size(a): n for a, n in self.lengths.items() if n.op == "num" and a != self.signature.batch}
+        return replace_leaves([e], numbers)[0] if numbers else e
 
     # -- local functions
 
@@ -1053,7 +1089,10 @@ class Lowering:
         given = {k.name: k for k in node.keywords if k.name not in functions}
         declared: list[Input | Param] = [*signature.inputs, *(p for p in signature.params if p.name in given)]
         nodes = [*node.args, *(given[p.name].value for p in signature.params if p.name in given)]
-        return (yield self.applied_loss(name, compiled.array, signature.axes, declared, nodes, signature.params, node, bracket, scope))
+        lengths = compiled.program.lengths
+        return (
+            yield self.applied_loss(name, compiled.array, signature.axes, declared, nodes, signature.params, node, bracket, scope, lengths)
+        )
 
     def vector_call(self, vector: Vector, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
         if len(node.args) != len(vector.inputs) or node.keywords:
@@ -1129,6 +1168,7 @@ class Lowering:
         node: syntax.Call,
         bracket: syntax.Bracket | None,
         scope: Scope,
+        lengths: Sequence[tuple[str, Expr]] = (),
     ) -> Steps[Array]:
         """A loss at arguments: its axes bind to theirs, its names to their values."""
         if bracket:
@@ -1144,14 +1184,31 @@ class Lowering:
             if p.name not in values:
                 assert p.default is not None
                 values[p.name] = ((), _default(p))
+        self.check_lengths(name, lengths, values, roots, node)
         order = [n for n in axes if n in bound]
-        out, slots = self.opened(body, axes, {n: bound[n] for n in order})
-        changed = instantiate(body.term.parts(), values, {r: str(a) for r, a in roots.items()}, out)
+        out, slots = self.opened(body, axes, {n: bound[n] for n in order}, values, roots)
+        changed = instantiate(body.term.parts(), values, roots, out)
         term = body.term.map(changed).at(marks)
         self.check_work(node.span)
         if slots:
             return self.closed(Array(term, slots), scope)
         return self.closed(self.computed(term), scope)
+
+    def check_lengths(
+        self, name: str, lengths: Sequence[tuple[str, Expr]], values: Values, roots: Mapping[str, Axis], node: syntax.Node
+    ) -> None:
+        """An axis of a declared length is given one of the same length."""
+        for axis, length in lengths:
+            if axis not in roots:
+                continue
+            given = roots[axis]
+            due = self.folded(instantiate([length], values, roots, {})[length])
+            has = self.folded(self.lengths.get(given, size(given)) if isinstance(given, str) else size(given))
+            if due is not has:
+                any_length = f"; declare it as [{given} = {due}]" if isinstance(given, str) and given not in self.lengths else ""
+                said = "any length" if any_length else f"the length {has}"
+                self.fail(f"the axis '{axis}' of '{name}' has the length {due}, and that of its argument, '{given}', {said}", node.span,
+                          f"'{name}' takes arrays of this length alone{any_length}")  # fmt: skip
 
     def bound_roots(self, name: str, axes: Mapping[str, str], bound: Mapping[str, Index], node: syntax.Call) -> dict[str, Any]:
         """Which axis of the arguments each axis of a loss is; axes that it declares equal must be one."""
@@ -1171,11 +1228,20 @@ class Lowering:
             first.setdefault(root, a)
         return roots
 
-    def opened(self, body: Array, axes: Mapping[str, str], bound: Mapping[str, Index]) -> tuple[dict[Index, Expr], tuple[Slot, ...]]:
+    def opened(
+        self, body: Array, axes: Mapping[str, str], bound: Mapping[str, Index], values: Values, roots: Mapping[str, Axis]
+    ) -> tuple[dict[Index, Expr], tuple[Slot, ...]]:
         """What the indices of a loss that gives an array become, and its slots as the caller sees them."""
         out: dict[Index, Expr] = {}
         slots: list[Slot] = []
         for slot in body.slots or ():
+            if isinstance(slot.index.axis, Range):
+                ends = (slot.index.axis.lo, slot.index.axis.hi)
+                changed = instantiate(ends, values, roots, {})
+                index = fresh(Range(*(self.folded(changed[e]) for e in ends)))
+                out[slot.index] = ix(index)
+                slots.append(Slot(slot.name, None, index, strict=True))
+                continue
             root = axes.get(slot.axis or "", slot.axis or "")
             mine = bound.get(slot.name) or next((i for a, i in bound.items() if axes[a] == root), None)
             assert mine is not None
@@ -1295,7 +1361,7 @@ class Lowering:
         """A kind is given where another is due and neither contains the other."""
         kind = what.kind
         sort = term.sort
-        of = roots.get(kind.of) if kind.of else None
+        of = roots.get(kind.root) if kind.root else None
         found = misfit(sort, kind, of)
         if found is None and term.literal is not None and not inside(term.literal, kind):
             found = (
@@ -1386,7 +1452,7 @@ class Lowering:
                     if b.axis is not None and self.axes[b.axis] == root:
                         at = [ix(b.index) if m == n else inner.own[m] for _, m in i.kind.axes]
                         kept.append(cmp("!=", ref(i.name, at), num(i.kind.ignore or 0)))
-        return and_(*kept, guard)
+        return and_(*kept, *(b.guard for b in bounds), guard)
 
     def mapping(self, row: Reduction, bracket: syntax.Bracket, node: syntax.Call, scope: Scope) -> Steps[Array]:
         """softmax, sort, cumsum, ..: the axis stays, and an index after the call goes to it."""
@@ -1405,7 +1471,8 @@ class Lowering:
                 self.readings.setdefault(name, node.span)
         else:
             out = _counted(row.name, body, guard, bounds[0].index, falling)
-        return Array(out, tuple(Slot(b.name, b.axis, b.index) for b in bounds))
+        strict = row.name not in ("sort", "argsort")  # beyond the last place of an order there is nothing anyway
+        return Array(out, tuple(Slot(b.name, b.axis, b.index, strict and isinstance(b.index.axis, Range)) for b in bounds))
 
     def order(self, option: syntax.Keyword | None) -> bool:
         """Whether the order is descending."""
@@ -1417,6 +1484,15 @@ class Lowering:
 
 
 # -- building -----------------------------------------------------------------------------------------------------------
+
+
+def _within(term: Term, places: Mapping[Index, Expr]) -> Term:
+    """A value at places of ranges, NaN outside of them."""
+    inside = TRUE
+    for index, at in places.items():
+        if isinstance(index.axis, Range) and not (at.op == "ix" and at.data.axis == index.axis):
+            inside = and_(inside, cmp("<=", index.axis.lo, at), cmp("<=", at, index.axis.hi))
+    return term if inside is TRUE else value(pw([(term.number, inside)]), replace(term.sort, role="number"))
 
 
 def _conditional(name: str, binders: Sequence[Index], body: Expr, guard: Expr) -> Term:
@@ -1471,7 +1547,8 @@ def _sorted(name: str, body: Term, guard: Expr, bound: Bound, falling: bool) -> 
     """sort and argsort at a place of the order: the body at the index that stands there, or that index."""
     here, other = bound.index, fresh(bound.index.axis)
     theirs, allowed = (replace_indices(e, {here: ix(other)}) for e in (body.number, guard))
-    at = red("argsort", [other], neg(theirs) if falling else theirs, allowed, ix(here))
+    first = here.axis.lo if isinstance(here.axis, Range) and bound.axis else ZERO  # places count from 0, an axis from where it starts
+    at = red("argsort", [other], neg(theirs) if falling else theirs, allowed, sub(ix(here), first))
     if name == "argsort":
         return value(at, _class_of(bound))
     whole = body.sort.kind != "simplex" or (body.sort.of == bound.root and guard is TRUE)
@@ -1579,7 +1656,7 @@ def _default(p: Param) -> Expr:
     return num(x)
 
 
-def _index_sort(axis: str | None) -> Sort:
+def _index_sort(axis: Axis | None) -> Sort:
     return Sort("index", "integer", of=axis, integer=True, places=True)
 
 
@@ -1587,7 +1664,7 @@ def _is_own(index: Index, axis: str) -> bool:
     return index.tag == axis
 
 
-def _ordered(free: frozenset[Index], axes: Mapping[str, str]) -> list[Index]:
+def _ordered(free: frozenset[Index], axes: Mapping[str, Axis]) -> list[Index]:
     """The axes' own indices among free ones, in the order of declaration."""
     found = {i.tag: i for i in free if isinstance(i.tag, str)}
     return [found[a] for a in axes if a in found] if len(found) > 1 else list(found.values())

@@ -206,7 +206,7 @@ class Build:
         return Axis(str(c[0]), _span(c[0], c[0]))
 
     def alias(self, c: list[Any]) -> Axis:
-        return Axis(str(c[0]), _span(c[0], c[2]), of=_name(c[2]))
+        return Axis(str(c[0]), _span(c[0], c[-1]), of=c[2], high=c[4] if len(c) == 5 else None)
 
     def fixed(self, c: list[Any]) -> Axis:
         return Axis(str(c[0]), _span(c[0], c[2]), size=c[2])
@@ -242,7 +242,7 @@ class Build:
         return (c[0] if place else ()), (c[place + 1] if place + 1 < len(c) else ())
 
     def head(self, c: list[Any]) -> Head:
-        return Head(str(c[0]), _name(c[2]) if len(c) == 3 else None, _span(c[0], c[-1]))
+        return Head(str(c[0]), c[2] if len(c) > 1 else None, _span(c[0], c[-1]), c[4] if len(c) == 5 else None)
 
     def heads(self, c: list[Any]) -> list[Head]:
         return list(_all(c, Head))

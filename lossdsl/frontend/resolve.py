@@ -5,7 +5,7 @@ Everything is decided on the syntax tree, where the places are; ``lower`` then g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean, listed
 from lossdsl.frontend import syntax, words
+from lossdsl.frontend.axes import Ends, declared_axes, flat, ranged
 from lossdsl.frontend.complaints import without_comments
 from lossdsl.frontend.steps import Steps
 from lossdsl.ir.program import Input, Note, Param
@@ -59,7 +60,7 @@ class FunctionParam:
 
 @dataclass(frozen=True, slots=True)
 class OutputIndex:
-    """An index of an array definition: an axis' own, or a further one over an axis."""
+    """An index of an array definition: an axis' own, one that runs over a range, or (``new``) a further one over an axis."""
 
     name: str
     axis: str
@@ -68,7 +69,11 @@ class OutputIndex:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a definition is to whoever calls it; ``axes`` maps the declared names of axes to the axis that each equals."""
+    """What a definition is to whoever calls it.
+
+    ``axes`` maps the declared names of axes to the axis that each equals, ``lengths`` lists what is declared of their lengths,
+    ``ranges`` the indices of heads that run over a range and are axes of the definition by their names.
+    """
 
     name: str
     inputs: tuple[Input, ...]
@@ -82,6 +87,8 @@ class Signature:
     wrt: tuple[str, ...]
     batch: str | None
     notes: tuple[Note, ...]
+    lengths: tuple[tuple[str, syntax.Node], ...]
+    ranges: tuple[tuple[syntax.Head, Ends], ...]
 
 
 class Loss(Protocol):
@@ -118,7 +125,9 @@ class _Resolver:
         d = self.definition
         declared = (*d.inputs, *(d.hypers or ()))
         self.check_parameters(declared)
-        self.axes = self.find_axes(declared)
+        found = declared_axes(self.blame, declared)
+        self.axes = found.axes
+        self.ranges = tuple((head, ends) for heads in self.heads() for head, ends in ranged(heads, self.axes))
         mentioned = yield self.mentioned(declared)
         shared: dict[str, Loss] = {}
         signatures: dict[str, Signature] = {}
@@ -138,7 +147,7 @@ class _Resolver:
         wrt, batch, notes = self.annotations(all_inputs, all_params)
         return Signature(
             d.name, all_inputs, all_params, functions, self.axes, outputs, standing if not inputs else frozenset(), shared, bool(inputs),
-            wrt, batch, notes,
+            wrt, batch, notes, found.lengths, self.ranges,
         )  # fmt: skip
 
     # -- names
@@ -156,31 +165,14 @@ class _Resolver:
                 )
             seen[p.name] = p
 
-    def find_axes(self, declared: Sequence[syntax.Parameter]) -> dict[str, str]:
-        """Declared axes by name, each with the axis it equals."""
-        axes: dict[str, str] = {}
-        aliases: list[syntax.Axis] = []
-        for p in declared:
-            for axis in p.kind.axes if isinstance(p.kind, syntax.Kind) else ():
-                if axis.size is not None or axis.parts:
-                    what = "an axis that is a product of axes" if axis.parts else "an axis of a fixed size"
-                    self.blame.not_yet(what, axis.span, "declare a plain axis: real[i, q]")
-                if axis.of is not None:
-                    aliases.append(axis)
-                else:
-                    axes.setdefault(axis.name, axis.name)
-        for axis in aliases:
-            assert axis.of is not None
-            if axis.of.id not in axes:
-                self.fail(
-                    f"there is no axis '{axis.of.id}'",
-                    axis.of.span,
-                    near(axis.of.id, axes, f"an index '{axis.name} in n' is over an axis n of an input"),
-                )
-            if axes.get(axis.name, axes[axis.of.id]) != axes[axis.of.id]:
-                self.fail(f"'{axis.name}' is an axis and a further index over '{axis.of.id}'", axis.span, "give the index another name")
-            axes[axis.name] = axes[axis.of.id]
-        return axes
+    def heads(self) -> list[Sequence[syntax.Head]]:
+        """The heads of the definition and of its locals."""
+        out: list[Sequence[syntax.Head]] = [self.definition.heads or (), *(x.heads or () for x in self.definition.locals)]
+        for head in (h for heads in out for h in heads):
+            if head.axis is not None and head.high is None and not isinstance(head.axis, syntax.Name):
+                hint = f"write {head.name} in n, or {head.name} in 0..3"
+                self.fail("an index runs over an axis or a range", head.axis.span, hint)
+        return out
 
     def mentioned(self, declared: Sequence[syntax.Parameter]) -> Steps[list[str]]:
         """Names that the equation uses as values and the definition does not declare, in order."""
@@ -266,10 +258,14 @@ class _Resolver:
         d = self.definition
         names = {p.name: "an input" if p in d.inputs else "a hyper-parameter" for p in declared}
         for p in declared:
-            for axis in p.kind.axes if isinstance(p.kind, syntax.Kind) else ():
+            for axis in flat(p.kind.axes) if isinstance(p.kind, syntax.Kind) else ():
                 if axis.name in names:
                     self.clash(axis.name, names[axis.name], "an axis", axis.span)
         names |= dict.fromkeys(self.axes, "an axis")
+        for head, _ in self.ranges:
+            if names.get(head.name, "the index of a range") != "the index of a range":
+                self.clash(head.name, names[head.name], "the index of a range", head.span)
+            names[head.name] = "the index of a range"
         names = {i.name: "an input" for i in inputs} | {p.name: "a hyper-parameter" for p in params} | names
         functions: set[str] = set()
         for x in d.locals:
@@ -357,11 +353,12 @@ class _Resolver:
         axes = self.kind_axes(k)
         of, ignore = self.kind_options(k, axes)
         interval = self.interval(k) if k.interval else None
-        return Kind(name, axes, of, interval, ignore)
+        dims = tuple(len(list(flat((a,)))) for a in k.axes)
+        return Kind(name, axes, of, interval, ignore, dims if any(n > 1 for n in dims) else ())
 
     def kind_axes(self, k: syntax.Kind) -> tuple[tuple[str, str], ...]:
         seen: set[str] = set()
-        for axis in k.axes:
+        for axis in flat(k.axes):
             if axis.name in seen:
                 self.fail(
                     f"the axis '{axis.name}' stands twice in one kind",
@@ -369,7 +366,7 @@ class _Resolver:
                     f"a second index over it has its own name: [{axis.name}, j in {axis.name}]",
                 )
             seen.add(axis.name)
-        return tuple((self.axes[a.name], a.name) for a in k.axes)
+        return tuple((self.axes[a.name], a.name) for a in flat(k.axes))
 
     def kind_options(self, k: syntax.Kind, axes: tuple[tuple[str, str], ...]) -> tuple[str | None, int | None]:
         """The axis in parentheses, and the class that is ignored."""
@@ -388,7 +385,7 @@ class _Resolver:
                     near(option.id, self.axes, "name an axis of another input, as in s: logit[k], y: class(k)"),
                 )
             else:
-                of = self.axes[option.id]
+                of = self.axes[option.id] if name == "class" else option.id
         if name == "class" and of is None:
             self.fail("a class of which axis?", k.span, "name the axis that it indexes: class(k)")
         if name == "simplex":
@@ -406,14 +403,16 @@ class _Resolver:
 
     def simplex_axis(self, k: syntax.Kind, of: str | None, axes: tuple[tuple[str, str], ...]) -> str:
         if of is None and len(axes) == 1:
-            return axes[0][0]
+            return axes[0][1]
         if of is None:
             hint = "name its axis: simplex[k], or simplex(k)[n, k] where there are more"
             self.fail("a simplex sums to 1 along which axis?", k.span, hint)
-        if of not in (a for a, _ in axes):
-            shown = ", ".join([*(n for _, n in axes), of])
-            self.fail(f"the simplex has no axis '{of}'", k.span, f"its axes hold the one that it sums along: simplex({of})[{shown}]")
-        return of
+        names = [n for _, n in axes]
+        alike = [n for a, n in axes if a == self.axes[of]]
+        if of in names or len(alike) == 1:
+            return of if of in names else alike[0]
+        shown = ", ".join([*names, of])
+        self.fail(f"the simplex has no axis '{of}'", k.span, f"its axes hold the one that it sums along: simplex({of})[{shown}]")
 
     def interval(self, k: syntax.Kind) -> Interval:
         i = k.interval
@@ -444,6 +443,9 @@ class _Resolver:
                     head.span,
                     "a second index over an axis has its own name: [i, j in i]",
                 )
+            if axis is None and any(h is head for h, _ in self.ranges):
+                out.append(OutputIndex(head.name, head.name, False))
+                continue
             if axis is None and head.name not in self.axes:
                 self.fail(f"there is no axis '{head.name}'", head.span, near(head.name, self.axes, "the head lists axes of the inputs"))
             if axis is not None and axis.id not in self.axes:
@@ -477,9 +479,8 @@ class _Resolver:
             for i in theirs.inputs:
                 if i.name not in own_inputs and closed:
                     hint = f"call it with its inputs: {name}({', '.join(x.name for x in theirs.inputs)})"
-                    self.fail(
-                        f"'{name}' needs the input '{i.name}', which '{self.definition.name}' does not declare", self.place(name), hint
-                    )
+                    message = f"'{name}' needs the input '{i.name}', which '{self.definition.name}' does not declare"
+                    self.fail(message, first_use(self.definition, name), hint)
                 if i.name in plain:
                     own_inputs[i.name] = i
                     plain.discard(i.name)
@@ -505,7 +506,7 @@ class _Resolver:
     def check_bare(self, name: str, theirs: Signature) -> None:
         if theirs.functions:
             hint = f"call it: {name}({', '.join(i.name for i in theirs.inputs)})"
-            self.fail(f"'{name}' has a function as a hyper-parameter and is not shared by name", self.place(name), hint)
+            self.fail(f"'{name}' has a function as a hyper-parameter and is not shared by name", first_use(self.definition, name), hint)
 
     def check_shared(self, loss: str, name: str, same: bool, mine: str, its: str, origin: Mapping[str, str], theirs: Signature) -> None:
         if not same:
@@ -513,19 +514,7 @@ class _Resolver:
             hint = f"call it with arguments: {loss}({', '.join(i.name for i in theirs.inputs)})"
             if name not in origin:
                 hint = f"declare it here as it is there, {name}: {its.removesuffix(' without default')}, or {hint}"
-            self.fail(f"'{loss}' shares '{name}' by name, but it is {its} there and {mine} {other}", self.place(loss), hint)
-
-    def place(self, name: str) -> Span:
-        """Where a name is first used."""
-        d = self.definition
-        for tree in (d.body, *(x.body for x in d.locals)):
-            stack = [tree]
-            while stack:
-                node = stack.pop()
-                if isinstance(node, syntax.Name) and node.id == name:
-                    return node.span
-                stack += reversed(syntax.children(node))
-        return d.span
+            self.fail(f"'{loss}' shares '{name}' by name, but it is {its} there and {mine} {other}", first_use(self.definition, loss), hint)
 
     # -- annotations
 
@@ -571,6 +560,18 @@ class _Resolver:
         return tuple(out)
 
 
+def first_use(d: syntax.Definition, name: str) -> Span:
+    """Where a definition first uses a name."""
+    for tree in (d.body, *(x.body for x in d.locals)):
+        stack = [tree]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, syntax.Name) and node.id == name:
+                return node.span
+            stack += reversed(syntax.children(node))
+    return d.span
+
+
 def _standing_inputs(standing: frozenset[str]) -> dict[str, Input]:
     """The inputs that free standing names bring with them."""
     out: dict[str, Input] = {}
@@ -593,7 +594,8 @@ def _param_text(p: Param) -> str:
 def described(kind: Kind, *, doc: bool = True) -> str:
     """A kind as it is declared, for messages."""
     option = f"({kind.of})" if kind.of and kind.name == "class" else ""
-    axes = f"[{', '.join(n for _, n in kind.axes)}]" if kind.axes else ""
+    dims = [", ".join(n for _, n in dim) for dim in kind.dimensions]
+    axes = f"[{', '.join(f'({d})' if ', ' in d else d for d in dims)}]" if kind.axes else ""
     interval = f" in {kind.interval}" if kind.interval else ""
     more = f", {KINDS[kind.name].doc}" if doc and not kind.interval and kind.name not in ("real", "class", "simplex") else ""
     return f"{kind.name}{option}{axes}{interval}{more}"
@@ -613,13 +615,16 @@ def inside(value: Fraction | float, kind: Kind) -> bool:
     return value in d
 
 
-def grouped(heads: Sequence[syntax.Head], axes: Mapping[str, str]) -> list[tuple[syntax.Head, syntax.Name | None]]:
-    """Heads with the axes that are written for them: in ``a, b in n`` both are over n; a name that is an axis is never captured."""
+def grouped(heads: Sequence[syntax.Head], axes: Container[str]) -> list[tuple[syntax.Head, syntax.Name | None]]:
+    """Heads with the axes that are written for them: in ``a, b in n`` both are over n; a name that is an axis is never captured.
+
+    Those that run over a range have none (see ``axes.ranged``).
+    """
     out: list[tuple[syntax.Head, syntax.Name | None]] = []
     axis: syntax.Name | None = None
     for head in reversed(heads):
         if head.axis is not None:
-            axis = head.axis
+            axis = head.axis if isinstance(head.axis, syntax.Name) and head.high is None else None
         elif head.name in axes:
             axis = None
         out.append((head, axis))

@@ -104,11 +104,12 @@ Node = Number | Name | Unary | Binary | Compare | Keyword | Branch | Call | Bind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """``n``, ``j in i``, ``q = 4`` or ``(k, s = S)``."""
+    """``n``, ``j in i``, ``q = 4``, ``b in 0..bins`` or ``(k, s = S)``."""
 
     name: str
     span: Span
-    of: Name | None = None
+    of: Node | None = None
+    high: Node | None = None
     size: Node | None = None
     parts: tuple[Axis, ...] = ()
 
@@ -150,11 +151,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """An index in a head: ``i``, or ``i in n``."""
+    """An index in a head: ``i``, ``i in n`` or ``w in low..high``; ``span`` is all of it."""
 
     name: str
-    axis: Name | None
+    axis: Node | None
     span: Span
+    high: Node | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

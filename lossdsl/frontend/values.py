@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.errors import Span
-from lossdsl.ir.expr import MINUS_ONE, ONE, ZERO, Expr, Index, and_, call, div, iverson, ix, mul, neg, num, pw, substitute
+from lossdsl.ir.expr import MINUS_ONE, ONE, ZERO, Axis, Expr, Index, and_, call, div, iverson, ix, mul, neg, num, pw, substitute
 from lossdsl.kinds import KINDS, REAL, Interval, Kind
 
 
@@ -28,7 +28,7 @@ class Sort:
     role: str = "number"
     kind: str = "real"
     interval: Interval = REAL
-    of: str | None = None
+    of: Axis | None = None
     integer: bool = False
     places: bool = False
 
@@ -40,7 +40,7 @@ INTEGER = Sort(integer=True, places=True)
 
 def sort_of(kind: Kind, *, data: bool) -> Sort:
     """The sort of a declared name; ``data`` tells an input from a hyper-parameter."""
-    return Sort(kind.role, kind.name, kind.domain, kind.of, kind.integer, kind.role == "class" or (kind.integer and not data))
+    return Sort(kind.role, kind.name, kind.domain, kind.root, kind.integer, kind.role == "class" or (kind.integer and not data))
 
 
 def sort_of_range(interval: Interval) -> Sort:
@@ -203,22 +203,26 @@ def _whole(a: Term, b: Term) -> Sort:
 
 
 def whole(a: Term, b: Term) -> Sort:
-    """The sort of ``a + b``: an index shifted by a whole number stays on its axis."""
+    """The sort of ``a + b``: an index shifted by a whole number, the same everywhere, stays on its axis."""
     sort = _whole(a, b)
     if sort.places:
         for x, y in ((a, b), (b, a)):
-            if x.sort.role == "index" and y.sort.role == "number":
+            if x.sort.role == "index" and y.sort.role == "number" and not y.expr.free:
                 return x.sort
     return sort
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for an index: its name, the declared name of its axis (None while unknown), and the index that stands for it."""
+    """A place for an index: its name, the declared name of its axis (None while unknown), and the index that stands for it.
+
+    What is read outside of the range of a ``strict`` one is NaN.
+    """
 
     name: str
     axis: str | None
     index: Index
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +234,7 @@ class Array:
     hint: str = field(default="", compare=False)
 
 
-def own(axis: str, name: str) -> Expr:
+def own(axis: Axis, name: str) -> Expr:
     """The index of an axis that nothing binds; ``name`` is the axis' declared name, ``axis`` the one it equals."""
     return ix(Index(axis, name))
 

@@ -52,6 +52,9 @@ class Range:
     lo: Expr
     hi: Expr
 
+    def __str__(self) -> str:
+        return f"{self.lo!r}..{self.hi!r}"
+
 
 Axis = str | Range
 Tag = str | int | tuple[int, int]
@@ -161,8 +164,16 @@ def ix(index: Index) -> Expr:
 def size(axis: Axis) -> Expr:
     """The length of an axis; of a range, ``max(hi - lo + 1, 0)``."""
     if isinstance(axis, Range):
-        return call("max", add(sub(axis.hi, axis.lo), ONE), ZERO)
+        length = _shifted(axis.hi, 1 - axis.lo.data) if axis.lo.op == "num" else add(sub(axis.hi, axis.lo), ONE)
+        return num(max(length.data, 0)) if length.op == "num" else call("max", length, ZERO)
     return _make("size", (), axis)
+
+
+def _shifted(e: Expr, by: Fraction) -> Expr:
+    """A number above or below an expression, together with one that it ends in."""
+    if e.op in ("add", "sub") and e.args[1].op == "num":
+        by, e = by + (e.args[1].data if e.op == "add" else -e.args[1].data), e.args[0]
+    return add(e, num(by)) if by >= 0 else sub(e, num(-by))
 
 
 def fresh(axis: Axis) -> Index:
@@ -557,10 +568,15 @@ def open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[
 
 def assign(roots: Sequence[Expr], values: Mapping[str, Expr]) -> tuple[Expr, ...]:
     """The expressions with hyper-parameters replaced, in the ends of integer ranges too."""
+    return replace_leaves(roots, {ref(name): value for name, value in values.items()})
+
+
+def replace_leaves(roots: Sequence[Expr], values: Mapping[Expr, Expr]) -> tuple[Expr, ...]:
+    """The expressions with hyper-parameters or lengths replaced by others, in the ends of integer ranges too."""
 
     def visit(e: Expr) -> Expr:
-        if e.op == "ref" and not e.args:
-            return values.get(e.data, e)
+        if not e.args:
+            return values.get(e, e)
         return _reranged(e, visit) if e.op == "red" else e
 
     return rewrite(roots, visit)

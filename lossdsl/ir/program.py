@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from lossdsl.ir.expr import Expr, Index, ix, ref
+from lossdsl.ir.expr import Axis, Expr, Index, ix, ref, size
 from lossdsl.kinds import Interval, Kind
 
 BATCH = "~b"  # the axis of the batch, which nobody can write
@@ -26,6 +26,11 @@ class Input:
     @property
     def axes(self) -> tuple[str, ...]:
         return tuple(axis for axis, _ in self.kind.axes)
+
+    @property
+    def dims(self) -> tuple[tuple[str, ...], ...]:
+        """The axes of each dimension of the array; a dimension that is a product of axes holds several, the first slowest."""
+        return tuple(tuple(axis for axis, _ in dim) for dim in self.kind.dimensions)
 
     @property
     def indices(self) -> tuple[Index, ...]:
@@ -86,7 +91,8 @@ class Program:
     """What every pass takes and gives.
 
     ``wrt`` names the inputs that are differentiated by default, ``batch`` the sample axis if one is declared, ``requires``
-    conditions on the hyper-parameters, ``functions`` which function stands for each function-valued hyper-parameter.
+    conditions on the hyper-parameters, ``functions`` which function stands for each function-valued hyper-parameter,
+    ``lengths`` the declared lengths of axes, as whole numbers of hyper-parameters and sizes of other axes.
     """
 
     name: str
@@ -99,6 +105,12 @@ class Program:
     doc: str = ""
     notes: tuple[Note, ...] = ()
     functions: tuple[tuple[str, str], ...] = ()
+    lengths: tuple[tuple[str, Expr], ...] = ()
+
+    def length(self, axis: Axis) -> Expr:
+        """The length of an axis: a number where one is declared, unless its samples may be weighted."""
+        declared = dict(self.lengths).get(axis) if isinstance(axis, str) and axis != self.batch else None
+        return declared if declared is not None and declared.op == "num" else size(axis)
 
     @property
     def roots(self) -> tuple[Expr, ...]:

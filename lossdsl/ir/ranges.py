@@ -56,7 +56,8 @@ class Ranges:
     def __init__(self, program: Program, *, empty_axes: bool = False) -> None:
         self.kinds: dict[str, Kind] = {i.name: i.kind for i in program.inputs} | {p.name: p.kind for p in program.params}
         self.empty_axes = empty_axes
-        self.occupied = {i.kind.of for i in program.inputs if i.kind.of and all(a in (i.kind.of, BATCH) for a, _ in i.kind.axes)}
+        self.occupied = {i.kind.root for i in program.inputs if i.kind.root and all(a in (i.kind.root, BATCH) for a, _ in i.kind.axes)}
+        self.lengths = {axis: n.data for axis, n in program.lengths if n.op == "num"}
         self.memo: dict[Expr, Reach] = {}
 
     def assume(self, e: Expr, interval: Interval) -> None:
@@ -123,6 +124,8 @@ class Ranges:
                 return {"pi": Reach(_closed(Fraction(3), Fraction(22, 7))), "inf": _point(inf)}.get(e.data, Reach(NOTHING, nan=True))
             case "iverson":
                 return Reach(TRUTH, whole=True)
+            case "size" if e.data in self.lengths:
+                return _point(self.lengths[e.data])
             case "size":
                 return Reach(Interval(_ONE if self._occupied(e.data) else _ZERO, inf, False, True), whole=True)
             case "ix":
@@ -176,7 +179,7 @@ class Ranges:
     def _occupied(self, axis: str | Range) -> bool:
         """Whether an axis surely has a position."""
         if isinstance(axis, str):
-            return not self.empty_axes or axis in self.occupied
+            return self.lengths[axis] > 0 if axis in self.lengths else not self.empty_axes or axis in self.occupied
         return self.memo[axis.lo].interval.high <= self.memo[axis.hi].interval.low and not self.memo[axis.hi].nan
 
 

@@ -9,7 +9,26 @@ from math import isinf
 from types import MappingProxyType
 from typing import Any
 
-from lossdsl.ir.expr import MINUS_ONE, NAN, ONE, TRUE, ZERO, Expr, Index, Range, and_, cmp, conjuncts, ix, num, ref, references
+from lossdsl.ir.expr import (
+    MINUS_ONE,
+    NAN,
+    ONE,
+    TRUE,
+    ZERO,
+    Axis,
+    Expr,
+    Index,
+    Range,
+    and_,
+    call,
+    cmp,
+    conjuncts,
+    ix,
+    num,
+    rebuild,
+    ref,
+    references,
+)  # fmt: skip
 from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, reserved, run, share, sugar
 from lossdsl.ir.program import Note, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
@@ -50,9 +69,12 @@ def _definition(p: Program, output: Output, width: int) -> str:
     shown, *requires = sugar([_kept(p, output.expr), *p.requires])
     writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)))
     own = [(i, writer.scope.name(i)) for i in output.indices]
-    head = f"[{_binders(own, writer.names)}]" if own else ""
+    ends = {i: (i.axis.lo, i.axis.hi) for i, _ in own if isinstance(i.axis, Range)}
+    ranges = {i: "..".join(writer.text(e, writer.scope) for e in pair) for i, pair in ends.items()}
+    head = f"[{_binders(own, writer.names, ranges)}]" if own else ""
     body = writer.text(shown, writer.scope.bind(own))
-    lines = [*_docstring(p.doc), *_equation(f"{output.name}{head}({_parameters(p)}) =", body, width)]
+    lengths = {axis: writer.text(length, writer.scope) for axis, length in p.lengths}
+    lines = [*_docstring(p.doc), *_equation(f"{output.name}{head}({_parameters(p, lengths)}) =", body, width)]
     lines += _where(writer.locals(), width)
     conditions = [writer.text(r, writer.scope) for r in requires]
     lines += [f"  {tag:<8}{text}" for tag, text in _annotations(p, conditions)]
@@ -96,8 +118,9 @@ def _binders(pairs: Sequence[tuple[Index, str]], names: Names, ranges: Mapping[I
     return ", ".join(out)
 
 
-def _parameters(p: Program) -> str:
-    inputs = ", ".join(f"{i.name}: {kind(i.kind)}" for i in p.inputs)
+def _parameters(p: Program, lengths: dict[str, str]) -> str:
+    """The inputs and hyper-parameters as they are declared, each length where its axis is first named."""
+    inputs = ", ".join(f"{i.name}: {kind(i.kind, lengths)}" for i in p.inputs)
     params = [_parameter(x) for x in p.params] + [f"{name} = {function}" for name, function in p.functions]
     return f"{inputs}; {', '.join(params)}" if params else inputs
 
@@ -107,11 +130,12 @@ def _parameter(x: Param) -> str:
     return f"{x.name}: {kind(x.kind)}{default}"
 
 
-def kind(k: Kind) -> str:
-    """A kind as it is declared: ``class(k, ignore = -100)[n]``."""
+def kind(k: Kind, lengths: dict[str, str] | None = None) -> str:
+    """A kind as it is declared: ``class(k, ignore = -100)[n]``; a length that is used is taken out of ``lengths``."""
     options = [x for x in (k.of, None if k.ignore is None else f"ignore = {k.ignore}") if x]
-    axes = [axis if axis == own else f"{own} in {axis}" for axis, own in k.axes]
-    if k.name == "simplex" and axes == [k.of]:
+    dims = [[_axis(axis, own, {} if lengths is None else lengths) for axis, own in dim] for dim in k.dimensions]
+    axes = [f"({', '.join(dim)})" if len(dim) > 1 else dim[0] for dim in dims]
+    if k.name == "simplex" and len(k.axes) == 1:
         options = options[1:]
     return (
         k.name
@@ -119,6 +143,13 @@ def kind(k: Kind) -> str:
         + (f"[{', '.join(axes)}]" if axes else "")
         + (f" in {interval(k.interval)}" if k.interval else "")
     )
+
+
+def _axis(axis: str, own: str, lengths: dict[str, str]) -> str:
+    """``n``, ``j in n``, or ``q = 4`` where the length is not said yet."""
+    if axis != own:
+        return f"{own} in {axis}"
+    return f"{axis} = {lengths.pop(axis)}" if axis in lengths else axis
 
 
 def interval(i: Interval) -> str:
@@ -305,6 +336,16 @@ def _as_product(e: Expr) -> bool:
     return inside[1].op != "num"
 
 
+def _is_index(e: Expr) -> bool:
+    """Whether an expression is an index that is shifted by numbers."""
+    while e.op in ("add", "sub") and not (e.args[0].free and e.args[1].free):
+        e = e.args[0] if e.args[0].free else e.args[1]
+    return e.op == "ix"
+
+
+NUMBER = "1*"  # what is written as a number
+
+
 class _Writer:
     """Writes the expressions of one definition."""
 
@@ -426,6 +467,8 @@ class _Writer:
             return (yield from self._reading(e, scope)), ATOM
         if e.data == "default":
             return (yield from self._reduction(e.args[0], scope, (yield e.args[1], scope)))[0], ATOM
+        if e.data == NUMBER:
+            return f"1*{(yield e.args[0], scope, PRODUCT, True, FACTOR)}", PRODUCT
         if comparisons(e):
             return (yield from self._chain(e, scope)), COMPARE
         if e.data in ("xlogy", "xlogdiv") and chain != FACTOR and _as_product(e):
@@ -449,8 +492,38 @@ class _Writer:
         other = [k for k, is_own in enumerate(own) if not is_own]
         if len(other) == 1 and self._lands(e, other[0]):
             return f"{e.data}[{(yield e.args[other[0]], scope, SUM)}]"
-        texts = yield from self._each(e.args[: other[-1] + 1], scope)
+        places = [self._on(a, axis) for a, (axis, _) in zip(e.args, axes, strict=True)]
+        texts = yield from self._each(places[: other[-1] + 1], scope)
         return f"{e.data}[{', '.join(texts)}]"
+
+    def _on(self, at: Expr, axis: str | Range) -> Expr:
+        """A place on an axis; an index or a class of another one is written as a number, ``1*n``, which may stand on any."""
+        if not axis or isinstance(axis, Range) or self._axis_of(at) in (None, axis):
+            return at
+        if at in self.shared.places or at.op not in ("add", "sub"):
+            return call(NUMBER, at)
+        moved = at.args[0].free or at.op == "sub"
+        args = (self._on(at.args[0], axis), at.args[1]) if moved else (at.args[0], self._on(at.args[1], axis))
+        return rebuild(at, args)
+
+    def _axis_of(self, at: Expr) -> str | None:
+        """The axis that a place belongs to by what it is."""
+        found: Axis | None = None
+        match at.op:
+            case "ix":
+                found = at.data.axis
+            case "ref" if at.data in self.names.inputs and self.names.inputs[at.data].kind.name == "class":
+                found = self.names.inputs[at.data].kind.of
+            case "red" if at.data[0] in ("argmax", "argmin"):
+                found = at.data[1][0].axis
+            case "call" if at.data == "[]" and at.args[0].data[0] == "argsort":
+                found = at.args[0].data[1][0].axis
+            case "add" | "sub":
+                a, b = at.args
+                if not b.free:
+                    return self._axis_of(a) if _is_index(a) else None
+                return self._axis_of(b) if at.op == "add" and not a.free and _is_index(b) else None
+        return found if isinstance(found, str) else None
 
     def _lands(self, e: Expr, place: int) -> bool:
         """Whether a class as the only index goes to its axis by itself."""
@@ -474,7 +547,7 @@ class _Writer:
         own = all(name in self.names.own(b.axis) and v.op == "ix" and scope.name(v.data) == name for b, name, v in here)
         if own and len({b.axis for b in binders}) == len(binders):
             return text
-        values = yield from self._each(e.args[1:], scope)
+        values = yield from self._each([self._on(v, b.axis) for v, b in zip(e.args[1:], binders, strict=True)], scope)
         return f"{text}[{', '.join(values)}]"
 
     def _unsaid(self, binders: Sequence[Index], guard: Expr, scope: Scope) -> Expr:

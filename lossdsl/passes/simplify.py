@@ -41,7 +41,6 @@ from lossdsl.ir.expr import (
     red,
     replace_indices,
     rewrite,
-    size,
     sub,
 )
 from lossdsl.ir.program import Program
@@ -66,6 +65,7 @@ class Simplifier:
 
     def __init__(self, program: Program, pieces: bool = False) -> None:
         self.ranges = Ranges(program, empty_axes=True)
+        self.length = program.length
         self.names = Names()
         self.pieces = pieces
         self.rules = Rules(NEAT + _ROWS if pieces else NEAT + _ROWS + KINKED, self.ranges, self.names)
@@ -413,7 +413,7 @@ class Simplifier:
         if body.free.isdisjoint(binders) and guard is TRUE and self._constant(body, binders):
             out = body
             for b in binders:
-                out = mul(out, size(b.axis)) if out is not ONE else size(b.axis)
+                out = mul(out, self.length(b.axis)) if out is not ONE else self.length(b.axis)
             return out
         if body.op == "pw" and len(body.args) == 3 and body.args[2] is ZERO:
             return red("sum", binders, body.args[0], and_(guard, body.args[1]))
@@ -460,6 +460,9 @@ class Simplifier:
     def _on_axis(self, value: Expr, index: Index) -> bool:
         if value.op == "ix":
             return bool(value.data.axis == index.axis)
+        if value.op == "num":
+            length = self.length(index.axis)
+            return bool(length.op == "num" and value.data.denominator == 1 and 0 <= value.data < length.data)
         return (value.op == "ref" and self.classes.get(value.data) == index.axis) or ordered_on(value) == index.axis
 
     def _split(self, binders: Sequence[Index], body: Expr, guard: Expr) -> Expr | None:

@@ -126,7 +126,7 @@ def outside(i: Input, x: Array, sizes: Mapping[str, int]) -> Array:
         if kind.integer:
             bad = bad | (x != np.floor(x)) | ((x == 0) if kind.name == "sign" else False)
         if kind.name == "simplex" and not bad.any():
-            axis = x.ndim - len(i.axes) + i.axes.index(str(kind.of))
+            axis = x.ndim - len(i.axes) + kind.along
             off = np.abs(x.sum(axis=axis, keepdims=True) - 1) > 64 * np.finfo(x.dtype).eps ** 0.5 / 64
             bad = bad | off
         return bad

@@ -8,41 +8,20 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from lossdsl.errors import LossError, did_you_mean
-from lossdsl.ir.expr import INF, Expr, assign, fold, neg, num, references
-from lossdsl.ir.program import Input, Param, Program
+from lossdsl.ir.expr import INF, Expr, Range, assign, fold, ix, neg, num, references, replace_indices
+from lossdsl.ir.lengths import fixed
+from lossdsl.ir.program import Output, Param, Program
+from lossdsl.runtime.shapes import Layout, Shape, layout, positions
 
 REDUCTIONS = ("mean", "sum", "none")
 OPTIONS = ("reduction", "sample_weight", "sample_mask", "check")
 
-Shape = tuple[int, ...]
 Number = int | float | Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How one input lies: the order of its dimensions that puts the batch first, None if it does already, and its batch shape."""
-
-    order: tuple[int, ...] | None
-    lead: Shape
-    event: Shape
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The batch shape of a call, the length of each axis, and the place of each input."""
-
-    batch: Shape
-    sizes: Mapping[str, int]
-    places: tuple[Place, ...]
-
-    @property
-    def batched(self) -> tuple[bool, ...]:
-        return tuple(bool(p.lead) for p in self.places)
 
 
 class Convention:
@@ -50,14 +29,10 @@ class Convention:
 
     def __init__(self, program: Program, axes: Mapping[str, int] | None = None, params: Mapping[str, Any] | None = None) -> None:
         self.program = program
-        self.axes = _positions(axes)
+        self.axes = positions(program, axes)
         self.names = tuple(i.name for i in program.inputs)
         self.known = {p.name: p for p in program.params}
-        declared = dict.fromkeys(a for i in program.inputs for a in i.axes)
-        for axis in self.axes:
-            if axis not in declared:
-                hint = did_you_mean(str(axis), declared) or (_listed("its axes are", declared) if declared else "its inputs have no axes")
-                raise LossError(f"{program.name} has no axis {axis!r}", hint=hint)
+        self.measures = tuple(sorted(references(e for _, e in program.lengths)))  # hyper-parameters that lengths of axes hold
         self.defaults: dict[str, Number] = {p.name: p.default for p in program.params if p.default is not None}
         self.defaults |= {name: check_number(program, name, value) for name, value in (params or {}).items()}
         if len(self.defaults) == len(self.known):
@@ -104,7 +79,7 @@ class Convention:
         values = self.defaults | {name: check_number(self.program, name, value) for name, value in given.items()}
         for name in self.known:
             if name not in values and name not in elsewhere:
-                raise LossError(f"hyper-parameter {name!r} of {self.program.name} has no value", hint=f"it has no default: say {name}=..")
+                raise self._missing(name)
         if given and not elsewhere:
             self._require(values)
         return values
@@ -115,62 +90,24 @@ class Convention:
 
     # -- shapes ---------------------------------------------------------------------------------------------------------
 
-    def layout(self, shapes: Sequence[Shape]) -> Layout:
-        """Where the batch and the axes lie in arrays of these shapes. Raises ``LossError`` where they do not fit together."""
-        places = tuple(self._place(i, s) for i, s in zip(self.program.inputs, shapes, strict=True))
-        sizes: dict[str, tuple[int, str]] = {}
-        for i, p in zip(self.program.inputs, places, strict=True):
-            for axis, n in zip(i.axes, p.event, strict=True):
-                if sizes.setdefault(axis, (n, i.name))[0] != n:
-                    m, other = sizes[axis]
-                    where = f"in {i.name!r}" if other == i.name else f"in {other!r} and {n} in {i.name!r}"
-                    message = f"axis {axis!r} of {self.program.name} has length {m} {where}"
-                    raise LossError(message if other != i.name else f"axis {axis!r} of {self.program.name} has lengths {m} and {n} {where}")
-        return Layout(self._batch(shapes, places), {axis: n for axis, (n, _) in sizes.items()}, places)
+    def layout(self, shapes: Sequence[Shape], given: Mapping[str, Any] | None = None) -> Layout:
+        """Where the batch and the axes lie in arrays of these shapes. Raises ``LossError`` where they do not fit together.
 
-    def _place(self, i: Input, shape: Shape) -> Place:
-        rank, events = len(shape), i.axes
-        if rank < len(events):
-            need = f"{len(events)} dimension{'s' * (len(events) != 1)} or more"
-            raise LossError(f"input {i.name!r} of {self.program.name} has shape {shape}, and its axes [{', '.join(events)}] need {need}")
-        fixed = {axis: self.axes[axis] for axis in events if axis in self.axes}
-        if not fixed:
-            return Place(None, shape[: rank - len(events)], shape[rank - len(events) :])
-        for axis, k in fixed.items():
-            if not -rank <= k < rank:
-                raise LossError(f"axis {axis!r} is to lie at position {k}, and input {i.name!r} has shape {shape}")
-        at = {axis: k % rank for axis, k in fixed.items()}
-        if len(set(at.values())) < len(at):
-            raise LossError(f"two axes of input {i.name!r} are to lie at the same position")
-        rest = [k for k in range(rank) if k not in at.values()]
-        trailing = [axis for axis in events if axis not in at]
-        split = len(rest) - len(trailing)
-        at |= dict(zip(trailing, rest[split:], strict=True))
-        order = (*rest[:split], *(at[axis] for axis in events))
-        moved = tuple(shape[k] for k in order)
-        return Place(None if order == tuple(range(rank)) else order, moved[:split], moved[split:])
+        ``given`` are the hyper-parameters that the call sets.
+        """
+        return layout(self.program, shapes, self.axes, self.measured(given or {}))
 
-    def _batch(self, shapes: Sequence[Shape], places: Sequence[Place]) -> Shape:
-        """Batch shapes are equal, or of one rank with sizes equal or 1, or empty."""
-        batch: Shape = ()
-        first = 0
-        for k, p in enumerate(places):
-            if not p.lead:
-                continue
-            if not batch:
-                batch, first = p.lead, k
-                continue
-            if len(p.lead) != len(batch) or any(a != b and 1 not in (a, b) for a, b in zip(p.lead, batch, strict=True)):
-                raise self._clash((self.names[first], shapes[first], batch), (self.names[k], shapes[k], p.lead))
-            batch = tuple(b if a == 1 else a for a, b in zip(p.lead, batch, strict=True))
-        return batch
+    def measured(self, given: Mapping[str, Any]) -> dict[str, Number]:
+        """The values of the hyper-parameters that lengths of axes hold."""
+        values: dict[str, Number] = {}
+        for name in self.measures:
+            if name not in given and name not in self.defaults:
+                raise self._missing(name)
+            values[name] = check_number(self.program, name, given[name]) if name in given else self.defaults[name]
+        return values
 
-    def _clash(self, a: tuple[str, Shape, Shape], b: tuple[str, Shape, Shape]) -> LossError:
-        def said(name: str, shape: Shape, lead: Shape) -> str:
-            return f"{name!r} has shape {shape}" if shape == lead else f"{name!r} has shape {shape} (batch {lead})"
-
-        hint = "batch shapes are equal, or of the same rank with sizes equal or 1; reshape one of them"
-        return LossError(f"the batches of {self.program.name} do not match: {said(*a)}, {said(*b)}", hint=hint)
+    def _missing(self, name: str) -> LossError:
+        return LossError(f"hyper-parameter {name!r} of {self.program.name} has no value", hint=f"it has no default: say {name}=..")
 
     def together(self, weight: Shape, mask: Shape) -> None:
         """Refuse a weight and a mask over a declared sample axis whose shapes would stretch each other."""
@@ -205,10 +142,23 @@ def bound(program: Program, values: Mapping[str, Any]) -> Program:
     for condition in program.requires:
         if references([condition]) <= numbers.keys():
             require(program, condition, numbers)
-    roots = assign((*program.roots, *program.requires), {name: number(v) for name, v in numbers.items()})
-    k = len(program.outputs)
+    values = {name: number(v) for name, v in numbers.items()}
+    requires = assign(program.requires, values)
     left = tuple(p for p in program.params if p.name not in numbers)
-    return replace(program.with_roots(roots[:k]), params=left, requires=tuple(r for r in roots[k:] if references([r])))
+    lengths = tuple(zip((axis for axis, _ in program.lengths), assign([e for _, e in program.lengths], values), strict=True))
+    outputs = tuple(_assigned(o, values) for o in program.outputs)
+    whole = replace(program, outputs=outputs, params=left, requires=tuple(r for r in requires if references([r])), lengths=lengths)
+    return fixed(whole)
+
+
+def _assigned(o: Output, values: Mapping[str, Expr]) -> Output:
+    """An output with hyper-parameters replaced, in the ends of the ranges that it runs over too."""
+    indices = []
+    for i in o.indices:
+        ends = assign((i.axis.lo, i.axis.hi), values) if isinstance(i.axis, Range) else ()
+        indices.append(replace(i, axis=Range(*ends)) if ends else i)
+    expr = replace_indices(o.expr, {i: ix(n) for i, n in zip(o.indices, indices, strict=True) if i != n})
+    return replace(o, indices=tuple(indices), expr=assign([expr], values)[0])
 
 
 def number(value: Number) -> Expr:
@@ -225,15 +175,6 @@ def require(program: Program, condition: Expr, values: Mapping[str, Number]) -> 
 
         found = ", ".join(f"{n} is {_plain(values[n])}" for n in sorted(references([condition])))
         raise LossError(f"{program.name} requires {expression(condition)}, but {found}")
-
-
-def _positions(axes: Mapping[str, int] | None) -> dict[str, int]:
-    if axes is not None and not isinstance(axes, Mapping):
-        raise LossError(f"axes is {axes!r}", hint='it names axes with their positions: axes={"k": 1}')
-    for axis, k in (axes or {}).items():
-        if not isinstance(k, int) or isinstance(k, bool):
-            raise LossError(f"the position of axis {axis!r} is {k!r}, which is no integer")
-    return dict(axes or {})
 
 
 def _number(value: Any) -> Number | None:

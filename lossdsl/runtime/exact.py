@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,10 +13,11 @@ from mpmath.libmp import from_float, from_int, from_rational, round_nearest
 
 from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import postorder
-from lossdsl.ir.program import Program
+from lossdsl.ir.program import Input, Program
 from lossdsl.runtime.arithmetic import Bare, Measuring
 from lossdsl.runtime.evaluator import Evaluator, Table, number
 from lossdsl.runtime.primitives import Mpf
+from lossdsl.runtime.shapes import Shape, lengths
 
 Arrays = Mapping[str, Any]
 Params = Mapping[str, Any]
@@ -68,6 +69,7 @@ class Bound:
     values: dict[str, tuple[list[Any], tuple[int, ...]]]
     sizes: dict[str, int]
     dtype: Any = None
+    numbers: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters as they were given
 
     @property
     def bits(self) -> int:
@@ -118,11 +120,9 @@ def bind(program: Program, arrays: Arrays, params: Params, dtype: Any = None, si
     _known(program, "hyper-parameter", params, [x.name for x in program.params])
     used = {e.data for e in postorder(program.roots) if e.op == "ref"}
     values: dict[str, tuple[list[Any], tuple[int, ...]]] = {}
-    lengths: dict[str, tuple[int, str]] = {axis: (length, "sizes") for axis, length in (sizes or {}).items()}
     for x in program.inputs:
         if x.name in arrays:
             values[x.name] = entries(x.name, arrays[x.name])
-            _measure(x.name, x.axes, values[x.name][1], lengths)
         elif x.name in used:
             raise LossError(f"input {x.name!r} of {program.name} is missing")
     for p in program.params:
@@ -131,7 +131,9 @@ def bind(program: Program, arrays: Arrays, params: Params, dtype: Any = None, si
             values[p.name] = entries(p.name, value)
         elif p.name in used:
             raise LossError(f"hyper-parameter {p.name!r} of {program.name} has no value", hint=f"give {p.name}=..")
-    return Bound(program, values, {axis: length for axis, (length, _) in lengths.items()}, None if dtype is None else np.dtype(dtype))
+    numbers = {p.name: params.get(p.name, p.default) for p in program.params}
+    found = _split(program, values, numbers, sizes or {})
+    return Bound(program, values, found, None if dtype is None else np.dtype(dtype), numbers)
 
 
 def _known(program: Program, kind: str, given: Mapping[str, Any], names: list[str]) -> None:
@@ -141,11 +143,18 @@ def _known(program: Program, kind: str, given: Mapping[str, Any], names: list[st
             raise LossError(f"{program.name} has no {kind} {name!r}", hint=hint)
 
 
-def _measure(name: str, axes: tuple[str, ...], shape: tuple[int, ...], lengths: dict[str, tuple[int, str]]) -> None:
-    if len(shape) != len(axes):
-        message = f"input {name!r} has shape {shape}, and its axes are [{', '.join(axes)}]"
-        raise LossError(message, hint="the reference takes one event: map over a batch")
-    for axis, length in zip(axes, shape, strict=True):
-        known, of = lengths.setdefault(axis, (length, name))
-        if known != length:
-            raise LossError(f"axis {axis!r} has length {known} in {of!r} and {length} in {name!r}")
+def _split(program: Program, values: dict[str, tuple[list[Any], Shape]], params: Params, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The lengths of axes; an array gets a dimension for each axis, if its products have not had theirs from the start."""
+    given = [i for i in program.inputs if i.name in values]
+    dims: list[tuple[Input, Shape]] = []
+    for i in given:
+        shape = values[i.name][1]
+        if len(shape) not in (len(i.dims), len(i.axes)):
+            message = f"input {i.name!r} has shape {shape}, and its axes are [{', '.join(i.axes)}]"
+            raise LossError(message, hint="the reference takes one event: map over a batch")
+        whole = i if len(shape) == len(i.dims) else replace(i, kind=replace(i.kind, dims=()))
+        dims.append((whole, shape))
+    found = lengths(program, dims, params, sizes)
+    for i in given:
+        values[i.name] = values[i.name][0], tuple(found[axis] for axis in i.axes)
+    return found

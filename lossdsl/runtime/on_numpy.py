@@ -34,9 +34,10 @@ from lossdsl.runtime.arrays import (
     wanted_dtype,
 )  # fmt: skip
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
-from lossdsl.runtime.convention import Convention, Layout, Number, Place, number
+from lossdsl.runtime.convention import Convention, Number, number
 from lossdsl.runtime.kernels import Kernel, block_rows, load, run_in_blocks
 from lossdsl.runtime.printed import Printed
+from lossdsl.runtime.shapes import Layout, Place
 
 Array = NDArray[Any]
 
@@ -236,10 +237,10 @@ class Compiled(CompiledLoss):
         params = self.convention.parameters(changed) if changed or not self._bound.complete else self.convention.defaults
         given = [x if ready(x) else as_array(i, x) for i, x in zip(self.program.inputs, inputs, strict=True)]
         weak = tuple(type(x) in (int, float) for x in inputs)
-        key = (weak, *[(x.shape, x.dtype) for x in given])
+        key = (weak, *[(x.shape, x.dtype) for x in given], *[params[name] for name in self.convention.measures])
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan(given, weak)
+            plan = self._plan(given, weak, changed)
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -253,13 +254,13 @@ class Compiled(CompiledLoss):
             self._classes(call)
         return call
 
-    def _plan(self, given: Sequence[Array], weak: Sequence[bool]) -> Plan:
+    def _plan(self, given: Sequence[Array], weak: Sequence[bool], changed: Mapping[str, Any]) -> Plan:
         for i, x in zip(self.program.inputs, given, strict=True):
             check_dtype(i, x.dtype, x.dtype.kind)
-        layout = self.convention.layout([x.shape for x in given])
+        layout = self.convention.layout([x.shape for x in given], changed)
         dtype = computing_dtype([x for i, x, w in zip(self.program.inputs, given, weak, strict=True) if i.kind.role == "number" and not w])
         direct = all(
-            x.dtype == wanted_dtype(i, dtype) and p.order is None and len(p.lead) < 2 and p.lead in ((), layout.batch)
+            x.dtype == wanted_dtype(i, dtype) and p.order is None and p.dims == p.event and len(p.lead) < 2 and p.lead in ((), layout.batch)
             for i, x, p in zip(self.program.inputs, given, layout.places, strict=True)
         )
         classes, ignored = [], []
@@ -277,10 +278,10 @@ class Compiled(CompiledLoss):
         for i, x, p in zip(self.program.inputs, given, plan.layout.places, strict=True):
             if p.order is not None:
                 x = x.transpose(p.order)
-            if p.lead:
-                if p.lead != plan.layout.batch:
-                    x = np.broadcast_to(x, plan.layout.batch + p.event)
-                x = x.reshape(plan.rows, *p.event)
+            if p.lead and p.lead != plan.layout.batch:
+                x = np.broadcast_to(x, plan.layout.batch + p.dims)
+            if p.lead or p.dims != p.event:
+                x = x.reshape((plan.rows, *p.event) if p.lead else p.event)
             check_condition(i, x)
             out.append(x.astype(wanted_dtype(i, plan.dtype), copy=False))
         return out
@@ -432,12 +433,12 @@ class Compiled(CompiledLoss):
         if place is None:
             return g if rows else plan.dtype.type(g)
         x = call.given[self._positions[name]]
-        if rows:
-            g = g.reshape(batch + place.event)
-            if not per_row and place.lead != batch:
-                g = g.sum(axis=tuple(k for k, n in enumerate(place.lead) if n != batch[k]), keepdims=True)
-        if place.order is not None and g.ndim == len(place.order):
-            g = g.transpose(np.argsort(place.order))
+        g = g.reshape((*(batch if rows else ()), *place.dims))
+        if rows and not per_row and place.lead != batch:
+            g = g.sum(axis=tuple(k for k, n in enumerate(place.lead) if n != batch[k]), keepdims=True)
+        back = place.back(g.ndim)
+        if back is not None:
+            g = g.transpose(back)
         real = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
         return g.astype(real, copy=False) if g.ndim else real.type(g)
 
@@ -473,10 +474,11 @@ class Compiled(CompiledLoss):
 
     def _misfit(self, i: Input, call: Call, p: Place, at: tuple[int, ...], value: Any) -> str:
         """A message that names the entry as the caller sees it: in the shape that was given."""
-        where = at
+        lead = int(bool(p.lead))
+        where = at if p.dims == p.event else (*at[:lead], *map(int, np.unravel_index(np.ravel_multi_index(at[lead:], p.event), p.dims)))
         if p.lead:
             row = np.unravel_index(at[0], call.plan.layout.batch)
-            where = (*(int(a) if n != 1 else 0 for a, n in zip(row, p.lead, strict=True)), *at[1:])
+            where = (*(int(a) if n != 1 else 0 for a, n in zip(row, p.lead, strict=True)), *where[1:])
         if p.order is not None:
             where = tuple(where[p.order.index(d)] for d in range(len(where)))
         place = f" at {where}" if where else ""

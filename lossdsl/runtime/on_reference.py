@@ -15,7 +15,8 @@ from lossdsl.passes.measure import WEIGHT, weighted
 from lossdsl.runtime import on_numpy, reference
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype, measure, outside, present
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
-from lossdsl.runtime.convention import Convention, Layout
+from lossdsl.runtime.convention import Convention
+from lossdsl.runtime.shapes import Layout
 
 Array = NDArray[Any]
 
@@ -92,7 +93,7 @@ class _Call:
         for i, x in zip(self.program.inputs, arrays, strict=True):
             check_dtype(i, x.dtype, x.dtype.kind)
             check_condition(i, x)
-        self.layout: Layout = convention.layout([x.shape for x in arrays])
+        self.layout: Layout = convention.layout([x.shape for x in arrays], changed)
         self.batched = self.layout.batched
         self.count = int(np.prod(self.layout.batch, dtype=int))
         self.arrays = [self._flat(x, k) for k, x in enumerate(arrays)]
@@ -101,7 +102,9 @@ class _Call:
     def _flat(self, x: Array, k: int) -> Array:
         place = self.layout.places[k]
         x = x if place.order is None else x.transpose(place.order)
-        return np.broadcast_to(x, self.layout.batch + place.event).reshape(self.count, *place.event) if place.lead else x
+        if place.lead:
+            return np.broadcast_to(x, self.layout.batch + place.dims).reshape(self.count, *place.event)
+        return x.reshape(place.event)
 
     def _weights(self, convention: Convention, weight: Any, mask: Any) -> Array:
         batch = self.layout.batch
@@ -159,21 +162,23 @@ class _Call:
             return np.asarray(values.sum(axis=0))
         place = self.layout.places[names.index(name)]
         if not place.lead:
-            out = values.sum(axis=0)
+            out = values.sum(axis=0).reshape(place.dims)
         else:
-            out = values.reshape(self.layout.batch + place.event)
+            out = values.reshape(self.layout.batch + place.dims)
             shared = tuple(k for k, n in enumerate(place.lead) if n != self.layout.batch[k])
             out = out.sum(axis=shared, keepdims=True) if shared else out
         return self._as_given(name, out)
 
     def each(self, name: str, rows: Array) -> Array:
         """A derivative for each sample, in the shape of the batch and the input's axes as they were given."""
-        return self._as_given(name, self.weighted(rows).reshape(self.layout.batch + rows.shape[1:]))
+        names = [i.name for i in self.program.inputs]
+        dims = self.layout.places[names.index(name)].dims if name in names else rows.shape[1:]
+        return self._as_given(name, self.weighted(rows).reshape(self.layout.batch + dims))
 
     def _as_given(self, name: str, x: Array) -> Array:
         names = [i.name for i in self.program.inputs]
-        order = self.layout.places[names.index(name)].order if name in names else None
-        return np.asarray(x if order is None or x.ndim != len(order) else x.transpose(np.argsort(order)))
+        back = self.layout.places[names.index(name)].back(x.ndim) if name in names else None
+        return np.asarray(x if back is None else x.transpose(back))
 
 
 def _one(parts: Sequence[Any]) -> Any:

@@ -25,8 +25,9 @@ from lossdsl.passes.measure import WEIGHT, refusal, weighted
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype
 from lossdsl.runtime.backends import compile as compile_for
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
-from lossdsl.runtime.convention import OPTIONS, Convention, Layout, check_number
+from lossdsl.runtime.convention import OPTIONS, Convention, check_number
 from lossdsl.runtime.printed import Printed
+from lossdsl.runtime.shapes import Layout, Place
 
 _LOW = (torch.float16, torch.bfloat16)
 
@@ -159,7 +160,7 @@ class Compiled(CompiledLoss):
         if check:
             self._check(inputs, given, {"reduction": reduction, "sample_weight": sample_weight, "sample_mask": sample_mask})
         tensors = self._tensors(inputs)
-        samples = self._samples(tensors, sample_weight, sample_mask)
+        samples = self._samples(tensors, given, sample_weight, sample_mask)
         if self._measured is None or samples is None:
             return self._reduced(self._rows(tensors, given, samples), reduction)
         value = self._measured._reduced(self._measured._rows([*tensors, samples.weight], given, None), reduction)
@@ -189,7 +190,7 @@ class Compiled(CompiledLoss):
             self._check(inputs, given, {"reduction": "none", "sample_weight": sample_weight, "sample_mask": sample_mask})
         with torch.no_grad():
             tensors = self._tensors(inputs)
-            samples = self._samples(tensors, sample_weight, sample_mask)
+            samples = self._samples(tensors, given, sample_weight, sample_mask)
             if self._measured is None or samples is None:
                 return self._second(tensors, given, samples)
             value, *parts = self._measured._second([*tensors, samples.weight], given, None)
@@ -252,7 +253,7 @@ class Compiled(CompiledLoss):
     # -- rows and their reduction ---------------------------------------------------------------------------------------
 
     def _rows(self, tensors: Sequence[Tensor], given: Mapping[str, Any], samples: Samples | None) -> Rows:
-        layout = self.convention.layout([tuple(x.shape) for x in tensors])
+        layout = self._layout(tensors, given)
         samples = self._counted(tensors, layout, samples)
         flat = [_flat(x, p, layout) for x, p in zip(tensors, layout.places, strict=True)]
         names = frozenset(i.name for i, b in zip(self.program.inputs, layout.batched, strict=True) if b)
@@ -266,7 +267,7 @@ class Compiled(CompiledLoss):
         return Rows(value, layout.batch, None if samples is None else samples.weight)
 
     def _second(self, tensors: Sequence[Tensor], given: Mapping[str, Any], samples: Samples | None) -> tuple[Tensor, Any, Any]:
-        layout = self.convention.layout([tuple(x.shape) for x in tensors])
+        layout = self._layout(tensors, given)
         samples = self._counted(tensors, layout, samples)
         inputs = list(zip(self.program.inputs, tensors, layout.places, strict=True))
         apart = self.wrt if layout.batch else ()  # a derivative for each sample, also by what all samples share
@@ -292,16 +293,19 @@ class Compiled(CompiledLoss):
         name = self.wrt[(k - 1) % len(self.wrt)]
         if k == 0 or name not in names:
             return x
-        order = layout.places[names.index(name)].order
-        if order is not None and x.ndim == len(order):
-            x = x.permute(*(order.index(d) for d in range(len(order))))
-        return x
+        place = layout.places[names.index(name)]
+        x = x.reshape(layout.batch + place.dims)
+        back = place.back(x.ndim)
+        return x if back is None else x.permute(back)
 
     def _real(self, tensors: Sequence[Tensor]) -> Tensor | None:
         """The first tensor of numbers, whose type and device all others take."""
         return next((x for x, i in zip(tensors, self.program.inputs, strict=True) if i.kind.role == "number"), None)
 
-    def _samples(self, tensors: Sequence[Tensor], weight: Any, mask: Any) -> Samples | None:
+    def _layout(self, tensors: Sequence[Tensor], given: Mapping[str, Any]) -> Layout:
+        return self.convention.layout([tuple(x.shape) for x in tensors], {**self.tensors, **given})
+
+    def _samples(self, tensors: Sequence[Tensor], named: Mapping[str, Any], weight: Any, mask: Any) -> Samples | None:
         """A caller's weights and mask; None where all samples count alike."""
         if weight is None and mask is None:
             return None
@@ -313,7 +317,7 @@ class Compiled(CompiledLoss):
         given = [f(x, dtype, device) for f, x in ((_weights, weight), (_masks, mask)) if x is not None]
         shapes = [tuple(x.shape) for x in given]
         if self._measured is None:
-            batch = self.convention.layout([tuple(x.shape) for x in tensors]).batch
+            batch = self._layout(tensors, named).batch
             for name, shape in zip(("sample_weight",) * (weight is not None) + ("sample_mask",), shapes, strict=False):
                 self.convention.sample(name, shape, batch)
             if not batch:
@@ -467,16 +471,15 @@ def _one(parts: Sequence[Any]) -> Any:
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
-def _flat(x: Tensor, place: Any, layout: Layout, each: bool = False) -> Tensor:
+def _flat(x: Tensor, place: Place, layout: Layout, each: bool = False) -> Tensor:
     """One input with its batch dimensions flattened into one; with ``each``, given one if it has none."""
     x = x if place.order is None else x.permute(place.order)
-    if each and not place.lead:
-        return x.expand(math.prod(layout.batch), *place.event)
     if not place.lead:
-        return x
+        x = x if place.dims == place.event else x.reshape(place.event)
+        return x.expand(math.prod(layout.batch), *place.event) if each else x
     if place.lead != layout.batch:
-        x = x.expand(*layout.batch, *place.event)
-    return x if len(layout.batch) == 1 else x.reshape(-1, *place.event)
+        x = x.expand(*layout.batch, *place.dims)
+    return x if len(layout.batch) == 1 and place.dims == place.event else x.reshape(math.prod(layout.batch), *place.event)
 
 
 class LossModule(torch.nn.Module):

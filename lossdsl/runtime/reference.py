@@ -25,7 +25,7 @@ Sensitivities are of first order, found by differences of the function itself an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ import numpy as np
 
 from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import Range, postorder
+from lossdsl.ir.lengths import evaluate as evaluate_whole
 from lossdsl.ir.program import Output, Program
 from lossdsl.runtime.arithmetic import Measured, log2
 from lossdsl.runtime.evaluator import Evaluator, Meanings
@@ -97,7 +98,7 @@ def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, 
         ctx.dps = precision
         arithmetic = Meanings(ctx, bound.bits).measuring
         evaluator = bound.evaluator(arithmetic)
-        now = {place: number_at(evaluator, program.outputs[place[0]], place[1]) for place in left}
+        now = {place: number_at(bound, evaluator, program.outputs[place[0]], place[1]) for place in left}
         closest = min(closest, arithmetic.closest)
         if not arithmetic.undecided:
             done |= {place: value for place, value in now.items() if place in before and settled(before[place], value, digits)}
@@ -122,17 +123,32 @@ def places(bound: Bound) -> list[Place]:
 
 
 def shape_of(bound: Bound, output: Output) -> tuple[int, ...]:
-    lengths = []
+    return tuple(len(span) for span in spans_of(bound, output))
+
+
+def spans_of(bound: Bound, output: Output) -> list[range]:
+    """The values that the indices of an output take."""
+    spans = []
     for index in output.indices:
-        if isinstance(index.axis, Range) or index.axis not in bound.sizes:
-            raise LossError(f"the length of axis {index.axis!r} of output {output.name!r} is unknown")
-        lengths.append(bound.sizes[index.axis])
-    return tuple(lengths)
+        axis = index.axis
+        if isinstance(axis, Range):
+            low, high = (evaluate_whole(e, bound.numbers, bound.sizes) for e in (axis.lo, axis.hi))
+            if low is None or high is None:
+                raise LossError(f"an end of the range {axis} of output {output.name!r} is no whole number")
+            spans.append(range(low, high + 1))
+        elif axis not in bound.sizes:
+            raise LossError(f"the length of axis {axis!r} of output {output.name!r} is unknown")
+        else:
+            spans.append(range(bound.sizes[axis]))
+    return spans
 
 
-def number_at(evaluator: Evaluator, output: Output, point: tuple[int, ...]) -> Any:
+def number_at(bound: Bound, evaluator: Evaluator, output: Output, point: tuple[int, ...]) -> Any:
     """One entry of an output; a condition counts as 0 or 1."""
-    value = evaluator.at(output.expr, output.indices, point)
+    at: Sequence[int] = point
+    if any(isinstance(i.axis, Range) for i in output.indices):
+        at = [span[k] for span, k in zip(spans_of(bound, output), point, strict=True)]
+    value = evaluator.at(output.expr, output.indices, at)
     return evaluator.arithmetic.leaf(evaluator.ctx.mpf(int(value))) if isinstance(value, bool) else value
 
 
@@ -274,7 +290,7 @@ def _slopes(bound: Bound, lines: list[Line], cap: int) -> list[dict[Place, Any]]
         moving = bound.evaluator(base.arithmetic, frozen=base)
         for line, done, last in zip(lines, found, before, strict=True):
             left = [place for place in places(bound) if place not in done]
-            now = _quotients(moving, base, bound.program, line, left) if left else {}
+            now = _quotients(moving, base, bound, line, left) if left else {}
             done |= {p: public(q.value) for p, q in now.items() if ctx.dps >= cap or (p in last and _agree(ctx, last[p], q))}
             last |= now
         if all(len(done) == len(places(bound)) for done in found):
@@ -289,7 +305,7 @@ class Quotient(NamedTuple):
     of: Mpf
 
 
-def _quotients(moving: Evaluator, base: Evaluator, program: Program, line: Line, wanted: list[Place]) -> dict[Place, Quotient]:
+def _quotients(moving: Evaluator, base: Evaluator, bound: Bound, line: Line, wanted: list[Place]) -> dict[Place, Quotient]:
     ctx = base.ctx
     h = ctx.mpf(line.step)
     ends = []
@@ -299,7 +315,7 @@ def _quotients(moving: Evaluator, base: Evaluator, program: Program, line: Line,
             for i, d in along.items():
                 moving.tables[name].flat[i] = base.tables[name].flat[i] + step * nearest_mpf(ctx, d)
         if step:
-            ends.append([number_at(moving, program.outputs[k], point) for k, point in wanted])
+            ends.append([number_at(bound, moving, bound.program.outputs[k], point) for k, point in wanted])
     return {place: Quotient((up - down) / (2 * h), abs(up) + abs(down)) for place, up, down in zip(wanted, *ends, strict=True)}
 
 

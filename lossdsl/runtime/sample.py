@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf, isinf
+from math import inf, isinf, prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lossdsl.errors import LossError
+from lossdsl.ir.lengths import evaluate
 from lossdsl.ir.program import Program
+from lossdsl.ir.text import expression
 from lossdsl.kinds import Interval, Kind
 
 _SIZES = (5, 4, 3, 6, 7)
@@ -21,7 +23,8 @@ def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (),
            sizes: Mapping[str, int] | None = None) -> dict[str, NDArray[Any]]:
     """A dict of arrays, one for each input: batch dimensions first, then the declared axes.
 
-    ``sizes`` gives the length of axes by name; others get small different lengths. The same seed gives the same arrays.
+    ``sizes`` gives the length of axes by name; others have the length that is declared, or get small different ones. The same
+    seed gives the same arrays.
     """
     lengths = axis_sizes(program, sizes)
     lead = (batch,) if isinstance(batch, int) else tuple(batch)
@@ -33,12 +36,32 @@ def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (),
 
 
 def axis_sizes(program: Program, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
-    names = dict.fromkeys(a for i in program.inputs for a in (*i.axes, *((i.kind.of,) if i.kind.of else ())))
-    return {a: (sizes or {}).get(a, _SIZES[k % len(_SIZES)]) for k, a in enumerate(names)}
+    """The length of each axis: what ``sizes`` says, else what is declared, with the defaults of hyper-parameters, else a small one."""
+    names = dict.fromkeys(a for i in program.inputs for a in (*i.axes, *((i.kind.root,) if i.kind.root else ())))
+    declared = dict(program.lengths)
+    out = {a: (sizes or {}).get(a, _SIZES[k % len(_SIZES)]) for k, a in enumerate(names) if a not in declared or a in (sizes or {})}
+    for axis, length in declared.items():
+        if axis in out and length.op == "num" and out[axis] != length.data:
+            message = f"axis {axis!r} of {program.name} has length {length.data}, not {out[axis]}"
+            raise LossError(message, hint=f"leave {axis!r} out of sizes")
+    params = {p.name: inf if p.default is None else p.default for p in program.params}
+    while left := [a for a in declared if a in names and a not in out]:
+        found = {a: n for a in left if (n := evaluate(declared[a], params, out)) is not None}
+        if not found:
+            message = f"axis {left[0]!r} of {program.name} has the length {expression(declared[left[0]])}, which is not known"
+            raise LossError(message, hint=f"say it, sizes={{{left[0]!r}: 4}}, or bind the hyper-parameters")
+        out |= found
+    return out
 
 
 def draw(rng: Generator, kind: Kind, lead: tuple[int, ...], lengths: Mapping[str, int]) -> NDArray[Any]:
     """One array of a kind."""
+    x = _drawn(rng, kind, lead, lengths)
+    return x.reshape(lead + tuple(prod(lengths[a] for a, _ in dim) for dim in kind.dimensions))
+
+
+def _drawn(rng: Generator, kind: Kind, lead: tuple[int, ...], lengths: Mapping[str, int]) -> NDArray[Any]:
+    """An array with a dimension for each axis."""
     shape = lead + tuple(lengths[a] for a, _ in kind.axes)
     match kind.name:
         case "sign":
@@ -56,7 +79,7 @@ def draw(rng: Generator, kind: Kind, lead: tuple[int, ...], lengths: Mapping[str
             return rng.integers(low, high + 1, shape)
         case "simplex":
             weights = rng.exponential(size=shape) + 1e-3
-            axis = len(lead) + [a for a, _ in kind.axes].index(str(kind.of))
+            axis = len(lead) + kind.along
             out: NDArray[Any] = weights / weights.sum(axis=axis, keepdims=True)
             return out
     return _within(rng, kind.domain, shape)
