@@ -121,3 +121,16 @@ class Kind:
     @property
     def role(self) -> str:
         return self.row.role
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionKind:
+    """The kind of a function: of its arguments and of what it gives, ``(real[d]) -> real``; axes are those of the definition."""
+
+    arguments: tuple[Kind, ...]
+    result: Kind
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], ...]:
+        """All axes, those of the arguments first, each once."""
+        return tuple(dict.fromkeys(pair for k in (*self.arguments, self.result) for pair in k.axes))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lossdsl import frontend
 from lossdsl.errors import LossError, NotYet, did_you_mean
-from lossdsl.ir.program import Input, Note, Param, Program
+from lossdsl.ir.applied import has_slopes
+from lossdsl.ir.program import Function, Input, Note, Param, Program
 from lossdsl.ir.wrt import differentiable, differentiated
 
 if TYPE_CHECKING:
@@ -80,8 +81,14 @@ class Loss:
         return self.program.name
 
     @property
-    def inputs(self) -> tuple[Input, ...]:
-        return self.program.inputs
+    def inputs(self) -> tuple[Input | Function, ...]:
+        """What a call takes by position, functions among the arrays."""
+        return self.program.arguments
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """The functions that it takes, inputs and hyper-parameters: each with its kind, and its default if it has one."""
+        return self.program.source.functions
 
     @property
     def params(self) -> tuple[Param, ...]:
@@ -138,7 +145,11 @@ class Loss:
         """
         from lossdsl.symbolic.to_sympy import to_sympy
 
-        return to_sympy(self.program)
+        if not has_slopes(self.program.roots):
+            return to_sympy(self.program)
+        from lossdsl import pipeline
+
+        return to_sympy(pipeline.explicit(self.program))
 
     def properties(self, wrt: str | Sequence[str] | None = None) -> Any:
         """What is proved of the loss, by tag."""
@@ -177,11 +188,25 @@ class Loss:
         name = self._one(wrt, "a Hessian-vector product")
         return Loss(pipeline.hessian_vector(self._scalar("a Hessian-vector product"), name, f"v_{name}"))
 
-    def bind(self, **values: float) -> Loss:
-        """The loss with hyper-parameters fixed to numbers."""
+    def bind(self, **values: Any) -> Loss:
+        """The loss with hyper-parameters fixed to numbers, and functions to others: the name of one, or a loss."""
         from lossdsl.runtime.convention import bound
 
-        return Loss(bound(self.program, values))
+        program, numbers = self._chosen(values)
+        own = [name for name in numbers if any(f.name == name for f in self.functions)]
+        if own:
+            hint = "bind it to the name of a function or to a loss; a callable is given to compile or to a call"
+            raise LossError(f"the function {own[0]!r} of {self.name} is {values[own[0]]!r:.60}", hint=hint)
+        return Loss(bound(program, numbers) if numbers else program)
+
+    def _chosen(self, values: Mapping[str, Any]) -> tuple[Program, dict[str, Any]]:
+        """The program with the functions that are named put in, and the other values; a callable leaves its function open."""
+        known = {f.name: f for f in self.functions}
+        open_ = {f.name for f in self.program.functions}
+        named = {k: v.program if isinstance(v, Loss) else v for k, v in values.items() if k in known and isinstance(v, (str, Loss))}
+        called = {k: None for k, v in values.items() if k in known and k not in named and k not in open_ and callable(v)}
+        program = frontend.chosen(self.program, {**named, **called}) if named or called else self.program
+        return program, {k: v for k, v in values.items() if k not in named}
 
     def sample(self, seed: int = 0, batch: int | tuple[int, ...] = (), sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Random valid inputs: a dict of arrays, batch dimensions first; the same seed gives the same arrays."""
@@ -190,16 +215,18 @@ class Loss:
         return sample(self.program, seed, batch, sizes)
 
     def compile(self, backend: str = "numpy", wrt: str | Sequence[str] | None = None, axes: Mapping[str, int] | None = None,
-                **params: float) -> Compiled:
+                **params: Any) -> Compiled:
         """A callable for a backend: ``reference``, ``numpy`` or ``torch``.
 
         ``wrt`` names what ``value_and_grad`` differentiates by; ``axes={"k": 1}`` says at which position of its arrays a named
-        axis lies; further keywords set hyper-parameters, which a call may override.
+        axis lies; further keywords set hyper-parameters, which a call may override. A function is set by the name of one, by a
+        loss, or by a callable.
         """
         from lossdsl.runtime import backends
 
-        names = differentiable(self.program, wrt)
-        compiled: Compiled = backends.compile(self._scalar("compile"), backend, names, axes, dict(params))
+        self._scalar("compile")
+        program, rest = self._chosen(params)
+        compiled: Compiled = backends.compile(program, backend, differentiable(program, wrt), axes, rest)
         return compiled
 
     def source(self, backend: str = "numpy", wrt: str | Sequence[str] | None = None) -> str:
@@ -208,14 +235,15 @@ class Loss:
 
         return backends.source(self.program, backend, differentiable(self.program, wrt))
 
-    def module(self, learn: str | Sequence[str] = (), reduction: str = "mean", **params: float) -> Any:
+    def module(self, learn: str | Sequence[str] = (), reduction: str = "mean", **params: Any) -> Any:
         """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters.
 
         It takes what a compiled loss takes: a call may give weights, a mask, hyper-parameters, another reduction.
         """
         from lossdsl.runtime.backends import torch_backend
 
-        return torch_backend().module(self.program, (learn,) if isinstance(learn, str) else tuple(learn), dict(params), reduction)
+        program, rest = self._chosen(params)
+        return torch_backend().module(program, (learn,) if isinstance(learn, str) else tuple(learn), rest, reduction)
 
     def _one(self, wrt: str | None, what: str) -> str:
         names = differentiated(self.program, wrt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
+from lossdsl.ir.applied import as_slopes
 from lossdsl.ir.expr import count_nodes, ix, replace_indices
 from lossdsl.ir.lengths import fixed
 from lossdsl.ir.program import Output, Program
@@ -18,6 +19,7 @@ from lossdsl.passes.gradient import gradient, jacobian, tangent, vjp
 from lossdsl.passes.legalise import legalise
 from lossdsl.passes.refine import refine
 from lossdsl.passes.simplify import simplify
+from lossdsl.passes.slopes import through, worked_out
 from lossdsl.passes.stabilise import stabilise
 
 # Rewriting looks at every node many times, and at what is nested in reductions once for each of them; programs above this
@@ -35,16 +37,24 @@ def lowered(program: Program) -> Program:
     return program
 
 
+def explicit(program: Program) -> Program:
+    """The program with the gradients inside it worked out."""
+    return worked_out(program, stable, lambda p: closed_form(p, pieces=True))
+
+
 def stable(program: Program) -> Program:
-    """The value in a numerically stable form, still as a person would write it."""
-    return program if large(program) else stabilise(program)
+    """The value in a numerically stable form, still as a person would write it; gradients inside it are worked out."""
+    program = explicit(program)
+    return program if large(program) else through(stabilise, program)
 
 
 def closed_form(program: Program, *, pieces: bool = False) -> Program:
     """Rewritten for people to read, and stable; with ``pieces``, with the derivatives that it has at kinks."""
     program = fixed(program)
-    if large(program):
-        return program
+    return program if large(program) else through(lambda p: _closed_form(p, pieces), program)
+
+
+def _closed_form(program: Program, pieces: bool) -> Program:
     neat = simplify(program, pieces=pieces)
     safe = stabilise(neat)
     return neat if safe == neat else simplify(safe, pieces=pieces)
@@ -52,17 +62,26 @@ def closed_form(program: Program, *, pieces: bool = False) -> Program:
 
 def derived(program: Program, wrt: Sequence[str], *, pieces: bool = False) -> Program:
     """The gradient as a closed form, one output for each name."""
+    return readable(_derived(program, wrt, pieces))
+
+
+def _derived(program: Program, wrt: Sequence[str], pieces: bool) -> Program:
     return closed_form(gradient(stable(program), wrt), pieces=pieces)
 
 
 def second(program: Program, wrt: str) -> Program:
     """The full Hessian with respect to one input, as a closed form."""
-    return closed_form(jacobian(derived(program, [wrt], pieces=True), wrt))
+    return readable(closed_form(jacobian(_derived(program, [wrt], True), wrt)))
 
 
 def hessian_vector(program: Program, wrt: str, direction: str) -> Program:
     """The Hessian times a vector that comes as a further input."""
-    return closed_form(tangent(derived(program, [wrt], pieces=True), {wrt: direction}))
+    return closed_form(tangent(_derived(program, [wrt], True), {wrt: direction}))
+
+
+def readable(program: Program) -> Program:
+    """The program with derivatives of functions as gradients, as they are written."""
+    return program.map(as_slopes)
 
 
 def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
@@ -72,7 +91,7 @@ def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
 
 def numeric(program: Program) -> Program:
     """The form that code is printed from: accurate to the last digits, no longer made for reading."""
-    return program if large(program) else refine(program)
+    return program if large(program) else through(refine, program)
 
 
 SEED = "~seed"  # the cotangent of the value, one number for each row of the batch; no user can write this name
@@ -84,20 +103,26 @@ def kernel(program: Program, backend: str, what: str, wrt: Sequence[str] = (), b
     ``value`` has one output. ``gradient`` takes the input ``SEED`` too and gives the value, then the gradient of
     ``sum(SEED*value)`` for each name. ``hessian`` gives for each row the value, the gradients, then the diagonals of the Hessians.
     """
+    return legalise(closed(program, what, wrt, batch), backend)
+
+
+def closed(program: Program, what: str, wrt: Sequence[str] = (), batch: Set[str] = frozenset()) -> Program:
+    """The same before it is written in what a backend has."""
+    program = explicit(program)
     if what == "value":
         p = stable(batched(program, batch))
     elif what == "gradient":
         p = value_and_vjp(batched(program, batch), wrt, SEED)
     else:
         p = batched(with_diagonals(program, wrt), batch)
-    return legalise(numeric(p), backend)
+    return numeric(p)
 
 
 def with_diagonals(program: Program, wrt: Sequence[str]) -> Program:
     """The value, the gradients, then the diagonals of the Hessians."""
     gradients = derived(program, wrt)
     diagonals = tuple(_diagonal(second(program, name)) for name in wrt)
-    return closed_form(replace(program, outputs=(*stable(program).outputs, *gradients.outputs, *diagonals)))
+    return closed_form(explicit(replace(program, outputs=(*stable(program).outputs, *gradients.outputs, *diagonals))))
 
 
 def _diagonal(hessian: Program) -> Output:

@@ -892,8 +892,6 @@ def test_broken(text: str, word: str) -> None:
 
 LATER = [
     ("recursion", "a(r: real[t]; c = 1/2) = sum[t](G) where G = r + c*piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)", {"r": X}, lambda r: sum(r[t] * sum(0.5**k for k in range(t + 1)) for t in range(4))),
-    ("function", "generalized_margin(e_correct, e_wrong; q: (real, real) -> real) = q(e_correct, e_wrong)", None, None),
-    ("grad", "gradient_penalty(x: real[d], critic: (real[d]) -> real; lam: positive = 10) = lam*(norm(grad[x](critic(x))) - 1)^2", None, None),
 ]  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossdsl.errors import NotYet
 from lossdsl.frontend import load_text
 from lossdsl.runtime import reference
 
@@ -294,12 +293,3 @@ def test_examples_mean_what_a_reader_computes(name: str) -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_rules_mean_what_a_reader_computes(name: str) -> None:
     _agrees(RULES[name])
-
-
-@pytest.mark.parametrize("text", [
-    "a(q: (real, real) -> real) = q(1, 2)",
-    "a(x: real[d], critic: (real[d]) -> real) = (norm(grad[x](critic(x))) - 1)^2",
-])  # fmt: skip
-def test_what_is_still_missing_says_so(text: str) -> None:
-    with pytest.raises(NotYet):
-        load_text(text, "example.loss")

@@ -10,6 +10,38 @@ from lossdsl.codegen.printer import Backend, Val
 from lossdsl.functions import FUNCTIONS
 
 HELPERS = {
+    "called": '''
+def called(f, by, args, rows, result, where, slopes):
+    """A function at all rows together: its values, and its derivatives if they are asked for."""
+    shape, real = args[0].shape[:rows], next((x.dtype for x in args if x.dtype.kind == "f"), np.float64)
+    n = int(np.prod(shape, dtype=int))
+    flat = [x.reshape(n, *x.shape[rows:]) for x in args]
+    keep = slice(None) if where is None else np.flatnonzero(where)
+    flat = [x[keep] for x in flat]
+    value, *given = f(*flat) if result or len(flat[0]) else (np.zeros(0), *flat)
+    given = given[0] if given and isinstance(given[0], (tuple, list)) else given
+
+    def placed(x):
+        out = np.zeros((n, *np.shape(x)[1:]), real)
+        out[keep] = x
+        return out
+
+    value = placed(value)
+    return value.reshape(shape + value.shape[1:1 + result]), (shape, result, [placed(x) for x in given] if slopes else [])
+''',
+    "pulled": '''
+def pulled(tape, argument, cotangent, more):
+    """The derivative by an argument, times the cotangent summed over what the function gives."""
+    shape, result, slopes = tape
+    slope = slopes[argument]
+    given, axes = slope.shape[1:1 + result], slope.shape[1 + result:]
+    n, r, m = slope.shape[0], int(np.prod(given, dtype=int)), int(np.prod(axes, dtype=int))
+    if cotangent is None:
+        return slope.reshape(shape + axes)
+    further = cotangent.shape[len(shape):len(shape) + more]
+    weight = cotangent.reshape(n, int(np.prod(further, dtype=int)), r)
+    return (weight @ slope.reshape(n, r, m)).reshape(shape + further + axes)
+''',
     "select": '''
 def select(c, a, b):
     """np.where, by bits: no branch for each element, which a processor mostly guesses wrong."""

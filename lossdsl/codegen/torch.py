@@ -10,6 +10,56 @@ from lossdsl.codegen.printer import Backend, Val
 from lossdsl.functions import FUNCTIONS
 
 HELPERS = {
+    "slope_of": '''
+def slope_of(y, x, weight, keep):
+    """The derivative of sum(weight*y) by x, as a function of both; 0 where y does not depend on x."""
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(y, x, weight, create_graph=keep, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+''',
+    "applied": '''
+def applied(f, by, args):
+    """A function, or its derivative by arguments in turn, each with a cotangent as one more argument."""
+    return f(*args) if not by else slope_of(applied(f, by[:-1], args[:-1]), args[by[-1]], args[-1], True)
+''',
+    "called": '''
+def called(f, by, args, rows, result, where, slopes):
+    """A function at all rows together: its values, and what its derivatives are found from."""
+    shape = args[0].shape[:rows]
+    flat = [x.reshape(shape.numel(), *x.shape[rows:]) for x in args]
+    keep = None if where is None or (where != 0).all() else (where != 0).reshape(-1).nonzero()[:, 0]
+    flat = flat if keep is None else [x[keep] for x in flat]
+    if slopes or by:
+        on = torch.is_grad_enabled()
+        with torch.enable_grad():
+            flat = [x.view_as(x) if on and x.requires_grad else x.detach().requires_grad_(x.is_floating_point()) for x in flat]
+            value = applied(f, by, flat) if result or len(flat[0]) else torch.zeros_like(flat[0].reshape(0))
+            value = value.reshape(value.shape[:1 + result])
+        return in_rows(value if on else value.detach(), keep, shape), (flat, value, keep, shape)
+    value = f(*flat) if result or len(flat[0]) else torch.zeros_like(flat[0].reshape(0))
+    return in_rows(value.reshape(value.shape[:1 + result]), keep, shape), None
+''',
+    "in_rows": '''
+def in_rows(x, keep, shape):
+    """Rows at their places, 0 elsewhere."""
+    if keep is not None:
+        x = torch.zeros((shape.numel(), *x.shape[1:]), dtype=x.dtype, device=x.device).index_copy(0, keep, x)
+    return x.reshape(shape + x.shape[1:])
+''',
+    "pulled": '''
+def pulled(tape, argument, cotangent, more):
+    """The derivative by an argument, times the cotangent summed over what the function gives."""
+    flat, value, keep, shape = tape
+    on, x = torch.is_grad_enabled(), flat[argument]
+    if cotangent is None:
+        return in_rows(slope_of(value, x, torch.ones_like(value), on), keep, shape)
+    further = cotangent.shape[len(shape):len(shape) + more]
+    weight = cotangent.reshape(shape.numel(), further.numel(), *value.shape[1:]).to(value.dtype)
+    weight = weight if keep is None else weight[keep]
+    parts = [slope_of(value, x, weight[:, k], on) for k in range(further.numel())]
+    out = torch.stack(parts, 1) if parts else x.new_zeros((x.shape[0], 0, *x.shape[1:]))
+    return in_rows(out.reshape(x.shape[0], *further, *x.shape[1:]), keep, shape)
+''',
     "as_real": '''
 def as_real(x, real, device):
     """A number or a tensor as a tensor of the real type."""

@@ -146,7 +146,7 @@ def apply(*args):
 '''
 _LATER = '''
 def {name}(*args):
-    return printed("{name}")(*args)
+    return printed("{tag}{name}")(*args)
 '''
 
 
@@ -200,11 +200,15 @@ class Tower:
 
     def module(self, *, lazy: bool = False) -> str:
         """The whole source; with ``lazy`` second derivatives are had from a function ``printed`` that the runtime provides."""
+        return with_helpers(self.body(lazy=lazy), TORCH)
+
+    def body(self, *, lazy: bool = False, tag: str = "") -> str:
+        """The source without what it needs around it; ``printed`` is asked for names that the tag stands before."""
         if not self.real:
-            return with_helpers(self.function("value") + _PLAIN, TORCH)
+            return self.function("value") + _PLAIN
         order = [i.name for i in self.base.inputs]
         texts = [self.function(name) for name in FIRST]
-        texts += [_LATER.replace("{name}", name) if lazy else self.function(name) for name in SECOND]
+        texts += [_LATER.replace("{name}", name).replace("{tag}", tag) if lazy else self.function(name) for name in SECOND]
         texts.append(_EXACT)
         args = ", ".join(f"x{k}" for k in range(len(order)))  # torch.compile counts the arguments of a forward
         few, real = (repr(tuple(order.index(n) for n in names)) for names in (self.wrt, self.real))
@@ -213,7 +217,7 @@ class Tower:
         for place, value in (("{pulls}", "\n\n\n".join(pulls)), ("{real}", real), ("{few}", few), ("{args}", args)):
             classes = classes.replace(place, value)
         texts.append(classes)
-        return with_helpers("\n\n".join(t.strip("\n") + "\n" for t in texts), TORCH)
+        return "\n\n".join(t.strip("\n") + "\n" for t in texts)
 
 
 def single(program: Program, finish: Prepare, name: str) -> str:

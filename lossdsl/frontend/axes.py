@@ -34,7 +34,16 @@ def flat(axes: Iterable[syntax.Axis]) -> Iterator[syntax.Axis]:
 
 
 def kinds_of(declared: Sequence[syntax.Parameter]) -> list[syntax.Kind]:
-    return [p.kind for p in declared if isinstance(p.kind, syntax.Kind)]
+    """The kinds of arrays that are declared, those of what functions take and give among them."""
+    out: list[syntax.Kind] = []
+    stack: list[syntax.Kind | syntax.FunctionKind | None] = [p.kind for p in reversed(declared)]
+    while stack:
+        k = stack.pop()
+        if isinstance(k, syntax.FunctionKind):
+            stack += [k.result, *reversed(k.args)]
+        elif k is not None:
+            out.append(k)
+    return out
 
 
 def declared_axes(blame: Blame, declared: Sequence[syntax.Parameter]) -> Declared:

@@ -15,7 +15,7 @@ from lossdsl.frontend.files import aliases, clean, library_paths, read
 from lossdsl.frontend.lower import Compiled, lower
 from lossdsl.frontend.parse import parse
 from lossdsl.frontend.remarks import Remark
-from lossdsl.frontend.resolve import Blame, Signature, resolve
+from lossdsl.frontend.resolve import Blame, Loss, Signature, resolve
 from lossdsl.frontend.steps import Steps, run
 from lossdsl.ir.program import Program
 
@@ -45,10 +45,6 @@ class Entry:
         if key not in self._lowered:
             self._lowered[key] = yield self._once(key, lower(self.definition, self.file.source, signature, self.file, functions))
         return self._lowered[key]
-
-    def is_template(self) -> bool:
-        """Whether it means nothing until its functions are given."""
-        return any(f.default is None for f in run(self.signature()).functions)
 
     def _once(self, key: Key | None, step: Steps[Any]) -> Steps[Any]:
         """The result of a step that must not come to need itself; its error is the same the next time."""
@@ -132,6 +128,10 @@ class File:
             waiting += [file for _, file in new if file is not None]
         return list(out)
 
+    def is_public(self, loss: Loss) -> bool:
+        """Whether a loss has the same name in every text."""
+        return library_entry(loss.name) is loss
+
     def names(self) -> list[str]:
         """The losses that may be called here."""
         return [*self.entries, *library_paths()]
@@ -190,8 +190,6 @@ def file_programs(file: File, functions: Mapping[str, str]) -> tuple[dict[str, P
     remarks: list[Remark] = []
     for entry in file.entries.values():
         try:
-            if entry.name.startswith("_") and entry.is_template():
-                continue
             compiled: Compiled = run(entry.lowered(_own(entry, functions)))
         except LossError as error:
             if not any(error is e for e in errors):

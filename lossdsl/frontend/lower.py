@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from lossdsl.errors import Source, Span, listed
@@ -17,6 +18,7 @@ from lossdsl.frontend import syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.bounds import World, escapes
 from lossdsl.frontend.fit import misfit
+from lossdsl.frontend.given import OPEN, Open, Passed, axes_of_functions, kind_of, local_functions, open_call, passed
 from lossdsl.frontend.instantiate import Values, instantiate, replace_all
 from lossdsl.frontend.lengths import declare
 from lossdsl.frontend.remarks import Remark
@@ -33,6 +35,7 @@ from lossdsl.frontend.resolve import (
     inside,
     near,
 )
+from lossdsl.frontend.slope import gradient_call
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import (
     INTEGER,
@@ -58,6 +61,7 @@ from lossdsl.frontend.values import (
 from lossdsl.frontend.vectors import VECTORS, Vector
 from lossdsl.functions import FUNCTIONS
 from lossdsl.functions import find as find_row
+from lossdsl.ir.applied import applications
 from lossdsl.ir.expr import (
     FALSE,
     INF,
@@ -95,7 +99,7 @@ from lossdsl.ir.expr import (
     sub,
 )
 from lossdsl.ir.lengths import fixed
-from lossdsl.ir.program import Input, Output, Param, Program
+from lossdsl.ir.program import Function, Input, Output, Param, Program, Written
 from lossdsl.ir.strict import strict
 from lossdsl.reductions import REDUCTIONS
 from lossdsl.reductions import Row as Reduction
@@ -125,6 +129,12 @@ class LocalName:
         self.array: Array | None = None
         self.busy = self.used = self.read = False
 
+    def again(self) -> LocalName:
+        """The same local, not yet looked at."""
+        out = LocalName(self.local)
+        out.busy = self.busy
+        return out
+
 
 def lower(
     definition: syntax.Definition, source: Source, signature: Signature, losses: Losses, functions: Mapping[str, Target]
@@ -150,7 +160,8 @@ class Lowering:
         self.names |= {x.name: LocalName(x) for x in definition.locals if x.params is None}
         self.functions = {x.name: LocalName(x) for x in definition.locals if x.params is not None}
         self.applied: dict[Any, Array] = {}
-        self.targets = self.function_targets(functions)
+        self.given = functions
+        self.targets: dict[str, Target] = {}
         self.top = Scope({}, {a: own(root, a) for a, root in self.axes.items()}, {a: own(root, a) for a, root in self.axes.items()}, {})
         self.most = live() + MAX_NODES
         self.binders: dict[tuple[Axis, int, int], Index] = {}
@@ -166,6 +177,7 @@ class Lowering:
     def compiled(self) -> Steps[Compiled]:
         d, s = self.definition, self.signature
         yield declare(self)
+        self.targets = yield self.function_targets(self.given)
         scope, slots = self.head(d.name, [h for h in d.heads or () if h.name not in self.axes], self.top)
         slots = self.output_slots(slots)
         term: Term = yield self.term(d.body, scope)
@@ -182,10 +194,12 @@ class Lowering:
         outputs = tuple(slot.index for slot in self.final(slots))
         program = Program(
             d.name, s.inputs, s.params, (Output(d.name, outputs, term.number),), s.wrt, s.batch, tuple(requires), d.doc, s.notes,
-            tuple((p.name, self.target_name(p)) for p in s.functions), tuple(self.lengths.items()),
+            tuple(Function(p.name, self.targets[p.name].kind, p.place) for p in s.functions if isinstance(self.targets[p.name], Open)),
+            tuple(self.lengths.items()),
         )  # fmt: skip
         program = fixed(program)
         self.look_back(program)
+        program = replace(program, written=(yield self.written(program)))
         return Compiled(s, Array(term, self.final(slots)), program, tuple(self.remarks.values()))
 
     def output_slots(self, new: Sequence[Slot]) -> list[Slot]:
@@ -296,6 +310,7 @@ class Lowering:
         ends = [e for o in program.outputs for i in o.indices if isinstance(i.axis, Range) for e in (i.axis.lo, i.axis.hi)]
         lengths = [e for _, e in program.lengths]
         used = references((*program.roots, *program.requires, *lengths, *ends)) | {i.name for i in self.ignoring}
+        used |= applications(program.roots)
         d = self.definition
         for p in (*d.inputs, *(d.hypers or ())):
             if p.name not in used and p.name not in self.targets and not self.names_axis(p):
@@ -313,7 +328,8 @@ class Lowering:
 
     # -- functions as hyper-parameters
 
-    def function_targets(self, given: Mapping[str, Target]) -> dict[str, Target]:
+    def function_targets(self, given: Mapping[str, Target]) -> Steps[dict[str, Target]]:
+        """What stands for each function: one that is known, or the function itself, to be given when the loss is called."""
         out: dict[str, Target] = {}
         known = {p.name for p in self.signature.functions}
         for name in given:
@@ -322,21 +338,44 @@ class Lowering:
                           near(name, known, f"it has {listed(known)}" if known else "it has no function"))  # fmt: skip
         for p in self.signature.functions:
             what = given.get(p.name, p.default)
-            if what is None:
-                hint = f"give it a default: {p.name} = euclidean"
-                self.blame.not_yet(f"the function '{p.name}', which has no default and is not given,", p.span, hint)
+            if what is None or what is OPEN:
+                out[p.name] = yield self.open_function(p)
+                continue
             target = self.global_function(what) if isinstance(what, str) else what
             if target is None:
                 hint = near(
                     str(what), [*VECTORS, *FUNCTIONS], f"write a number, {p.name} = 0.5, or the name of a function, {p.name} = euclidean"
                 )
+                if p.name in given:
+                    hint = near(str(what), [*VECTORS, *FUNCTIONS], "name a function or a loss")
+                    self.fail(f"'{_short(str(what))}', which is given for '{p.name}', is no function", p.span, hint)
                 self.fail(f"'{_short(str(what))}', the default of '{p.name}', is neither a number nor a function", p.span, hint)
             out[p.name] = target
         return out
 
-    def target_name(self, p: FunctionParam) -> str:
-        target = self.targets[p.name]
-        return target if isinstance(target, str) else str(target.name)
+    def open_function(self, p: FunctionParam) -> Steps[Open]:
+        kind = p.kind
+        if kind is None:
+            kind = yield kind_of(self.global_function(p.default or ""))
+        if kind is None:
+            self.fail(f"the function '{p.name}' has no kind", p.span, f"say what it takes and gives: {p.name}: (real[d]) -> real")
+        return Open(p.name, kind, loose=p.kind is None)
+
+    def written(self, program: Program) -> Steps[Written | None]:
+        """The equation before functions are put in for hyper-parameters, if those have names that are known everywhere."""
+        known = {p.name: t for p in self.signature.functions if not isinstance(t := self.targets[p.name], Open)}
+        if not known or any(p.place is not None and p.name in known for p in self.signature.functions):
+            return None
+        if not all(isinstance(t, str | Vector) or self.losses.is_public(t) for t in known.values()):
+            return None
+        for target in known.values():
+            if (yield kind_of(target)) is None:
+                return None
+        names = {n: t if isinstance(t, str) else str(t.name) for n, t in known.items()}
+        functions = dict.fromkeys((p.name for p in self.signature.functions), OPEN)
+        plain: Compiled = yield lower(self.definition, self.blame.source, self.signature, self.losses, functions)
+        said = tuple(Function(p.name, p.kind, p.place, names.get(p.name)) for p in self.signature.functions)
+        return Written(program.known, replace(plain.program, functions=said))
 
     def global_function(self, name: str) -> Target | None:
         """What a name means in call position outside of the definition."""
@@ -473,6 +512,10 @@ class Lowering:
         compiled: Compiled = yield found.lowered({})
         return compiled.array
 
+    def own_axes(self, free: frozenset[Index]) -> list[Index]:
+        """The axes' own indices among free ones, in the order of declaration."""
+        return _ordered(free, self.axes)
+
     def lookup(self, node: syntax.Name, scope: Scope) -> Term | Array | LocalName | Loss:
         """What a name stands for as a value."""
         name = node.id
@@ -569,6 +612,21 @@ class Lowering:
         finally:
             name.busy = False
         return name.array
+
+    def apart(self, known: Mapping[str, Array], node: syntax.Node, scope: Scope) -> Steps[Term]:
+        """A number where some locals are arrays that are given, and the other locals are made of these."""
+        before = self.names, self.functions
+        names = {n: x.again() if isinstance(x, LocalName) else x for n, x in self.names.items()}
+        self.names, self.functions = {**names, **known}, {n: x.again() for n, x in self.functions.items()}
+        try:
+            return (yield self.number(node, scope))
+        finally:
+            again = [*names.values(), *self.functions.values()]
+            self.names, self.functions = before
+            for x, y in zip(again, (*self.names.values(), *self.functions.values()), strict=True):
+                if isinstance(x, LocalName) and isinstance(y, LocalName):
+                    y.used |= x.used
+                    y.read |= x.read
 
     def circle(self, name: LocalName) -> NoReturn:
         busy = [n.local for n in self.names.values() if isinstance(n, LocalName) and n.busy]
@@ -727,7 +785,7 @@ class Lowering:
             array: Array = yield self.subscripted(found, node)
             name = base.id
         elif isinstance(base, syntax.Call):
-            array = yield self.array(base, scope)
+            array = yield self.call(base, scope, whole=True)
             name = self.text(base)
             if array.slots is not None and not array.slots:
                 self.no_axes(name, base, array)
@@ -882,7 +940,8 @@ class Lowering:
 
     # -- calls
 
-    def call(self, node: syntax.Call, scope: Scope) -> Steps[Array]:
+    def call(self, node: syntax.Call, scope: Scope, *, whole: bool = False) -> Steps[Array]:
+        """A call; ``whole`` leaves the axes of what an unknown function or a gradient gives to a subscript that follows."""
         function = node.function
         bracket = function if isinstance(function, syntax.Bracket) else None
         called = bracket.base if bracket else function
@@ -895,6 +954,9 @@ class Lowering:
                 self.fail(f"the local function '{name}' takes no bracket", bracket.span, f"call it plainly: {name}(..)")
             return (yield self.local_call(self.functions[name], node, scope))
         target = self.targets.get(name)
+        if isinstance(target, Open):
+            found: Array = yield open_call(self, target, name, node, bracket, scope)
+            return found if whole else self.closed(found, scope)
         if target is not None:
             self.check_arity(name, node)
         if target is None:
@@ -903,12 +965,16 @@ class Lowering:
                 itself = name == self.definition.name
                 if itself or not (yield self.takes(target, node)):
                     target = None
+        if target is None and name == "grad":
+            found = yield gradient_call(self, node, bracket, scope)
+            return found if whole else self.closed(found, scope)
         if target is None:
             target = name
         return (yield self.call_target(target, name, node, bracket, scope))
 
     def check_arity(self, name: str, node: syntax.Call) -> None:
-        arity = next(p.arity for p in self.signature.functions if p.name == name)
+        kind = next(p.kind for p in self.signature.functions if p.name == name)
+        arity = None if kind is None else len(kind.arguments)
         if arity is not None and len(node.args) != arity:
             self.fail(
                 f"'{name}' is declared with {_count(arity, 'argument')}, not {len(node.args)}",
@@ -919,7 +985,7 @@ class Lowering:
     def takes(self, loss: Loss, node: syntax.Call) -> Steps[bool]:
         """Whether a loss has as many inputs as a call has arguments; a function of the same name is told apart by that."""
         signature: Signature = yield loss.signature()
-        return len(signature.inputs) == len(node.args)
+        return len(signature.arguments) == len(node.args)
 
     def built_in(self, name: str, node: syntax.Call, bracket: syntax.Bracket | None) -> bool:
         row = find_row(name)
@@ -939,7 +1005,7 @@ class Lowering:
             axis = next(iter(self.axes), None)
             hint = f"name the axes: {builtin}[{axis}](..)" if axis else "no input has an axis; a call reduces the batch by itself"
             self.fail(f"'{builtin}' stands without a bracket", node.function.span, hint)
-        if bracket and (builtin in SPECIAL or find_row(builtin)) and builtin != "grad":
+        if bracket and (builtin in SPECIAL or find_row(builtin)):
             self.fail(f"the function '{builtin}' takes no bracket", bracket.span, f"it acts on numbers, one by one: {builtin}(x)")
         return self.computed((yield self.function_call(builtin, node, bracket, scope)))
 
@@ -949,8 +1015,6 @@ class Lowering:
                 return (yield self.piecewise(node, scope))
             case "size":
                 return self.size(node, scope)
-            case "grad":
-                self.blame.not_yet("grad, a gradient inside a loss,", node.function.span, "write the derivative out")
         row = find_row(name)
         if row is None:
             self.unknown_function(node, name, scope)
@@ -1084,15 +1148,17 @@ class Lowering:
     def loss_call(self, loss: Loss, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
         signature: Signature = yield loss.signature()
         self.check_arguments(signature, name, node)
-        functions = self.function_arguments(signature, node)
-        compiled: Compiled = yield loss.lowered(functions)
-        given = {k.name: k for k in node.keywords if k.name not in functions}
+        passes: Passed = yield passed(self, signature, name, node)
+        compiled: Compiled = yield loss.lowered(passes.functions)
+        given = {k.name: k for k in node.keywords if k.name not in passes.functions}
         declared: list[Input | Param] = [*signature.inputs, *(p for p in signature.params if p.name in given)]
-        nodes = [*node.args, *(given[p.name].value for p in signature.params if p.name in given)]
+        nodes = [*passes.nodes, *(given[p.name].value for p in signature.params if p.name in given)]
         lengths = compiled.program.lengths
-        return (
-            yield self.applied_loss(name, compiled.array, signature.axes, declared, nodes, signature.params, node, bracket, scope, lengths)
+        further = axes_of_functions(self, signature, passes)
+        array: Array = yield self.applied_loss(
+            name, compiled.array, signature.axes, declared, nodes, signature.params, node, bracket, scope, lengths, further
         )
+        return (yield local_functions(self, array, passes.local, node))
 
     def vector_call(self, vector: Vector, name: str, node: syntax.Call, bracket: syntax.Bracket | None, scope: Scope) -> Steps[Array]:
         if len(node.args) != len(vector.inputs) or node.keywords:
@@ -1105,8 +1171,8 @@ class Lowering:
         return (yield self.applied_loss(name, vector.array, {"d": "d"}, list(vector.inputs), list(node.args), (), node, bracket, scope))
 
     def check_arguments(self, signature: Signature, name: str, node: syntax.Call) -> None:
-        inputs = [i.name for i in signature.inputs]
-        params = [p.name for p in signature.params] + [f.name for f in signature.functions]
+        inputs = signature.arguments
+        params = [p.name for p in signature.params] + [f.name for f in signature.functions if f.place is None]
         example = f"{name}({', '.join(inputs)}{'; ' + ', '.join(p + ' = ..' for p in params) if params else ''})"
         if len(node.args) != len(inputs):
             self.fail(
@@ -1129,33 +1195,10 @@ class Lowering:
                     k.span,
                     near(k.name, params, f"it has {listed(params)}" if params else "it has none"),
                 )
-        for p in signature.params:
+        needed: list[Param | FunctionParam] = [*signature.params, *(f for f in signature.functions if f.place is None)]
+        for p in needed:
             if p.default is None and p.name not in seen:
                 self.fail(f"'{name}' needs its hyper-parameter '{p.name}'", node.span, f"write {example}")
-
-    def function_arguments(self, signature: Signature, node: syntax.Call) -> dict[str, Target]:
-        out: dict[str, Target] = {}
-        names = {f.name for f in signature.functions}
-        for k in node.keywords:
-            if k.name not in names:
-                continue
-            if not isinstance(k.value, syntax.Name):
-                self.fail(f"'{k.name}' stands for a function", k.value.span, f"write the name of a function: {k.name} = euclidean")
-            if k.value.id in self.functions:
-                self.blame.not_yet(
-                    "a local function as an argument of a loss",
-                    k.value.span,
-                    "define it as a loss of this file: _dist(u: real[d], v: real[d]) = ..",
-                )
-            target = self.targets.get(k.value.id) or self.global_function(k.value.id)
-            if target is None:
-                self.fail(
-                    f"there is no function '{k.value.id}'",
-                    k.value.span,
-                    near(k.value.id, [*self.targets, *VECTORS, *FUNCTIONS], "name a function or a loss"),
-                )
-            out[k.name] = target
-        return out
 
     def applied_loss(
         self,
@@ -1169,12 +1212,14 @@ class Lowering:
         bracket: syntax.Bracket | None,
         scope: Scope,
         lengths: Sequence[tuple[str, Expr]] = (),
+        further: Mapping[str, Index] = MappingProxyType({}),
     ) -> Steps[Array]:
-        """A loss at arguments: its axes bind to theirs, its names to their values."""
+        """A loss at arguments: its axes bind to theirs, its names to their values; ``further`` axes are bound by other means."""
         if bracket:
             args, bound, marks = yield self.bracketed_arguments(name, axes, declared, nodes, bracket, scope)
         else:
             args, bound, marks = yield self.plain_arguments(name, declared, nodes, node, scope)
+        bound = {**further, **bound}
         roots = self.bound_roots(name, axes, bound, node)
         values: dict[str, tuple[tuple[Index, ...], Expr]] = {}
         for what, (formals, term), arg in zip(declared, args, nodes, strict=True):
@@ -1316,9 +1361,8 @@ class Lowering:
         if len(shown) > len(wanted):
             hint = f"name what is meant: {name}[{', '.join(shown[len(shown) - len(wanted) :])}](..)"
         elif taken:
-            hint = (
-                f"a bracket around it binds {listed(taken)}; name what is meant: {name}[{', '.join([*taken, *shown][: len(wanted)])}](..)"
-            )
+            meant = wanted if set(wanted) <= set(self.axes) else [*taken, *shown][: len(wanted)]
+            hint = f"a bracket around it binds {listed(taken)}; name what is meant: {name}[{', '.join(meant)}](..)"
         else:
             hint = f"give it an array: declare an input as real[{', '.join(wanted)}]"
         runs = "one axis" if len(wanted) == 1 else _count(len(wanted), "axis", "axes")

@@ -5,7 +5,7 @@ Everything is decided on the syntax tree, where the places are; ``lower`` then g
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
@@ -13,11 +13,11 @@ from typing import Any, NoReturn, Protocol
 
 from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean, listed
 from lossdsl.frontend import syntax, words
-from lossdsl.frontend.axes import Ends, declared_axes, flat, ranged
+from lossdsl.frontend.axes import Ends, declared_axes, flat, kinds_of, ranged
 from lossdsl.frontend.complaints import without_comments
 from lossdsl.frontend.steps import Steps
 from lossdsl.ir.program import Input, Note, Param
-from lossdsl.kinds import KINDS, Interval, Kind
+from lossdsl.kinds import KINDS, FunctionKind, Interval, Kind
 
 STANDING = ("f", "y", "r", "z")
 CONSTANTS = ("pi", "inf")
@@ -50,12 +50,14 @@ def near(name: str, known: Iterable[str], otherwise: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FunctionParam:
-    """A hyper-parameter that is a function: how many arguments it takes (None: any) and which function it is unless said."""
+    """A function that a definition is given: its kind (None: as its default's), which function it is unless said, and its place
+    among the inputs, None for a hyper-parameter."""
 
     name: str
-    arity: int | None
+    kind: FunctionKind | None
     default: str | None
     span: Span
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,15 @@ class Signature:
     lengths: tuple[tuple[str, syntax.Node], ...]
     ranges: tuple[tuple[syntax.Head, Ends], ...]
 
+    @property
+    def arguments(self) -> list[str]:
+        """The names of what a call takes by position, in declared order."""
+        out = [i.name for i in self.inputs]
+        for f in self.functions:
+            if f.place is not None:
+                out.insert(f.place, f.name)
+        return out
+
 
 class Loss(Protocol):
     """A definition that others may mention; ``library.Entry`` is one."""
@@ -108,6 +119,8 @@ class Losses(Protocol):
     def find(self, name: str) -> Loss | None: ...
 
     def names(self) -> list[str]: ...
+
+    def is_public(self, loss: Loss) -> bool: ...
 
 
 def resolve(definition: syntax.Definition, source: Source, losses: Losses) -> Steps[Signature]:
@@ -139,12 +152,13 @@ class _Resolver:
         standing = frozenset(n for n in mentioned if n in STANDING)
         inputs, hypers = self.split(declared, mentioned, standing, signatures)
         functions, numbers = self.functions(hypers)
-        own_inputs = tuple(self.input(p) for p in inputs)
+        functions = (*(self.function(p, place) for place, p in enumerate(inputs) if isinstance(p.kind, syntax.FunctionKind)), *functions)
+        own_inputs = tuple(Input(p.name, self.kind(p.kind)) for p in inputs if not isinstance(p.kind, syntax.FunctionKind))
         own_params = tuple(self.param(p) for p in numbers)
         all_inputs, all_params = self.share(own_inputs, own_params, standing if not inputs else frozenset(), signatures, mentioned)
         outputs = self.outputs(d.heads)
         self.check_namespace(declared, all_inputs, all_params)
-        wrt, batch, notes = self.annotations(all_inputs, all_params)
+        wrt, batch, notes = self.annotations(all_inputs, all_params, {f.name for f in functions})
         return Signature(
             d.name, all_inputs, all_params, functions, self.axes, outputs, standing if not inputs else frozenset(), shared, bool(inputs),
             wrt, batch, notes, found.lengths, self.ranges,
@@ -183,14 +197,33 @@ class _Resolver:
         bound: set[str] = {h.name for h in d.heads or ()}
         for x in d.locals:
             bound |= {h.name for h in x.heads or ()} | {n.id for n in x.params or ()}
-        for tree in (d.body, *(x.body for x in d.locals)):
-            _names(tree, used, bound, given)
+        trees = (d.body, *(x.body for x in d.locals))
+        passed = yield self.passed(trees, own)
+        for tree in trees:
+            _names(tree, used, bound, given, passed)
         for function, keyword in given:
             loss = self.find(function)
             takes = (yield loss.signature()).functions if loss is not None else ()
             if keyword.name not in {f.name for f in takes}:
-                _names(keyword.value, used, bound, given)
+                _names(keyword.value, used, bound, given, passed)
         return [n for n in used if n not in own and n not in bound]
+
+    def passed(self, trees: Sequence[syntax.Node], own: set[str]) -> Steps[set[syntax.Node]]:
+        """The names that stand where a loss takes a function as an input: they are no values."""
+        out: set[syntax.Node] = set()
+        stack = list(trees)
+        while stack:
+            node = stack.pop()
+            stack += syntax.children(node)
+            if not isinstance(node, syntax.Call):
+                continue
+            called = node.function.base if isinstance(node.function, syntax.Bracket) else node.function
+            names = [(k, x) for k, x in enumerate(node.args) if isinstance(x, syntax.Name) and x.id not in own and x.id not in STANDING]
+            loss = self.find(called.id) if isinstance(called, syntax.Name) and names and called.id != self.definition.name else None
+            if loss is not None:
+                places = {f.place for f in (yield loss.signature()).functions}
+                out |= {x for k, x in names if k in places}
+        return out
 
     def split(
         self, declared: Sequence[syntax.Parameter], mentioned: Sequence[str], standing: frozenset[str], signatures: Mapping[str, Signature]
@@ -222,30 +255,42 @@ class _Resolver:
         numbers: list[syntax.Parameter] = []
         for p in hypers:
             if isinstance(p.kind, syntax.FunctionKind):
-                self.check_function_kind(p.kind)
-                if p.default is not None and not isinstance(p.default, syntax.Name):
-                    self.fail(
-                        f"the default of the function '{p.name}' is no function",
-                        p.default.span,
-                        "write the name of a function: dist = euclidean",
-                    )
-                functions.append(
-                    FunctionParam(p.name, len(p.kind.args), p.default.id if isinstance(p.default, syntax.Name) else None, p.span)
-                )
+                functions.append(self.function(p, None))
             elif p.kind is None and isinstance(p.default, syntax.Name) and p.default.id not in CONSTANTS:
                 functions.append(FunctionParam(p.name, None, p.default.id, p.default.span))
             else:
                 numbers.append(p)
         return tuple(functions), numbers
 
-    def check_function_kind(self, kind: syntax.FunctionKind) -> None:
-        waiting: list[syntax.Kind | syntax.FunctionKind] = [kind]
-        while waiting:
-            k = waiting.pop()
-            if isinstance(k, syntax.FunctionKind):
-                waiting += (*k.args, k.result)
-            else:
-                self.check_kind_name(k)
+    def function(self, p: syntax.Parameter, place: int | None) -> FunctionParam:
+        """A function, which stands at a place among the inputs or is a hyper-parameter."""
+        assert isinstance(p.kind, syntax.FunctionKind)
+        if p.default is not None and not isinstance(p.default, syntax.Name):
+            self.fail(
+                f"the default of the function '{p.name}' is no function",
+                p.default.span,
+                "write the name of a function: dist = euclidean",
+            )
+        return FunctionParam(p.name, self.function_kind(p), p.default.id if p.default else None, p.span, place)
+
+    def function_kind(self, p: syntax.Parameter) -> FunctionKind:
+        k = p.kind
+        assert isinstance(k, syntax.FunctionKind)
+        for part in (*k.args, k.result):
+            if isinstance(part, syntax.FunctionKind):
+                self.fail(f"the function '{p.name}' takes or gives a function", part.span, "a function takes and gives numbers and arrays")
+            product = next((a for a in part.axes if a.parts), None)
+            if product is not None:
+                hint = "name its factors as axes of their own: real[k, s]"
+                self.fail(f"the function '{p.name}' has a product of axes", product.span, hint)
+        if not k.args:
+            self.fail(f"the function '{p.name}' takes no argument", k.span, "its kind says what it takes: (real[d]) -> real")
+        arguments, result = (self.kind(x) for x in k.args if isinstance(x, syntax.Kind)), k.result
+        assert isinstance(result, syntax.Kind)
+        gives = self.kind(result)
+        if gives.role != "number":
+            self.fail(f"the function '{p.name}' gives a {gives.name}", result.span, "a function gives numbers: (real[d]) -> real[k]")
+        return FunctionKind(tuple(arguments), gives)
 
     def check_kind_name(self, k: syntax.Kind) -> None:
         name = k.name.id
@@ -258,7 +303,7 @@ class _Resolver:
         d = self.definition
         names = {p.name: "an input" if p in d.inputs else "a hyper-parameter" for p in declared}
         for p in declared:
-            for axis in flat(p.kind.axes) if isinstance(p.kind, syntax.Kind) else ():
+            for axis in flat(a for part in kinds_of([p]) for a in part.axes):
                 if axis.name in names:
                     self.clash(axis.name, names[axis.name], "an axis", axis.span)
         names |= dict.fromkeys(self.axes, "an axis")
@@ -298,16 +343,6 @@ class _Resolver:
         )
 
     # -- kinds
-
-    def input(self, p: syntax.Parameter) -> Input:
-        if isinstance(p.kind, syntax.FunctionKind):
-            self.check_function_kind(p.kind)
-            self.blame.not_yet(
-                f"the input '{p.name}', a function,",
-                p.span,
-                "a function as a hyper-parameter, after ';', may have a default: dist = euclidean",
-            )
-        return Input(p.name, self.kind(p.kind))
 
     def param(self, p: syntax.Parameter) -> Param:
         assert not isinstance(p.kind, syntax.FunctionKind)
@@ -505,8 +540,8 @@ class _Resolver:
 
     def check_bare(self, name: str, theirs: Signature) -> None:
         if theirs.functions:
-            hint = f"call it: {name}({', '.join(i.name for i in theirs.inputs)})"
-            self.fail(f"'{name}' has a function as a hyper-parameter and is not shared by name", first_use(self.definition, name), hint)
+            hint = f"call it: {name}({', '.join(theirs.arguments)})"
+            self.fail(f"'{name}' takes a function and is not shared by name", first_use(self.definition, name), hint)
 
     def check_shared(self, loss: str, name: str, same: bool, mine: str, its: str, origin: Mapping[str, str], theirs: Signature) -> None:
         if not same:
@@ -518,7 +553,9 @@ class _Resolver:
 
     # -- annotations
 
-    def annotations(self, inputs: Sequence[Input], params: Sequence[Param]) -> tuple[tuple[str, ...], str | None, tuple[Note, ...]]:
+    def annotations(
+        self, inputs: Sequence[Input], params: Sequence[Param], functions: Set[str]
+    ) -> tuple[tuple[str, ...], str | None, tuple[Note, ...]]:
         wrt: tuple[str, ...] = ()
         batch: str | None = None
         notes: list[Note] = []
@@ -530,7 +567,7 @@ class _Resolver:
                 )
             seen.add(a.tag)
             if a.tag == "wrt":
-                wrt = self.wrt(a, inputs, params)
+                wrt = self.wrt(a, inputs, params, functions)
             elif a.tag == "batch":
                 (name,) = a.names
                 if name.id not in self.axes:
@@ -545,12 +582,13 @@ class _Resolver:
         text = self.text(a.text)
         return text[1:-1] if a.tag in ("source", "note") else " ".join(without_comments(text).split())
 
-    def wrt(self, a: syntax.Annotation, inputs: Sequence[Input], params: Sequence[Param]) -> tuple[str, ...]:
+    def wrt(self, a: syntax.Annotation, inputs: Sequence[Input], params: Sequence[Param], functions: Set[str]) -> tuple[str, ...]:
         kinds = {i.name: i.kind for i in inputs}
         out: list[str] = []
         for name in a.names:
             if name.id not in kinds:
                 what = "a hyper-parameter" if any(p.name == name.id for p in params) else "no input"
+                what = "a function" if name.id in functions else what
                 self.fail(f"'{name.id}' is {what}", name.span, near(name.id, kinds, f"wrt names inputs: {listed(kinds)}"))
             if kinds[name.id].role != "number":
                 self.fail(f"'{name.id}' is a {kinds[name.id].name}, which has no gradient", name.span, "wrt names inputs that are numbers")
@@ -631,8 +669,13 @@ def grouped(heads: Sequence[syntax.Head], axes: Container[str]) -> list[tuple[sy
     return out[::-1]
 
 
-def _names(tree: syntax.Node, used: dict[str, None], bound: set[str], given: list[tuple[str, syntax.Keyword]]) -> None:
-    """Names that stand for values, in order, names that brackets bind, and what calls are given that may be a function's name."""
+def _names(
+    tree: syntax.Node, used: dict[str, None], bound: set[str], given: list[tuple[str, syntax.Keyword]], passed: set[syntax.Node]
+) -> None:
+    """Names that stand for values, in order, names that brackets bind, and what calls are given that may be a function's name.
+
+    Names that are ``passed`` as functions are left out.
+    """
     stack: list[syntax.Node] = [tree]
     while stack:
         node = stack.pop()
@@ -643,11 +686,13 @@ def _names(tree: syntax.Node, used: dict[str, None], bound: set[str], given: lis
                 called = function.base if isinstance(function, syntax.Bracket) else function
                 named = [k for k in keywords if isinstance(k.value, syntax.Name) and isinstance(called, syntax.Name)]
                 given += [(called.id, k) for k in named if isinstance(called, syntax.Name) and k.name != "order"]
-                values: tuple[syntax.Node, ...] = (*args, *(k.value for k in keywords if k not in named))
+                values: tuple[syntax.Node, ...] = (*(x for x in args if x not in passed), *(k.value for k in keywords if k not in named))
                 if isinstance(function, syntax.Name) and function.id == "size":
                     values = ()
                 stack += reversed(values)
-                if isinstance(function, syntax.Bracket):
+                if isinstance(function, syntax.Bracket) and isinstance(called, syntax.Name) and called.id == "grad":
+                    stack += reversed(function.items)
+                elif isinstance(function, syntax.Bracket):
                     stack += reversed(_bracket(function, bound))
                 elif not isinstance(function, syntax.Name):
                     stack.append(function)

@@ -63,3 +63,5 @@ KINDS = {
     "categorical": "write class(k)",
     "str": "write label",
 }
+
+OPEN = "~open"  # said of a function that is left to be given when the loss is called, whatever its default is

@@ -250,6 +250,11 @@ def call(name: str, *args: Expr) -> Expr:
     return _make("call", args, name)
 
 
+def listing(parts: Iterable[Expr]) -> Expr:
+    """Several expressions as the body of one operation."""
+    return _make("list", tuple(parts))
+
+
 def stop(a: Expr) -> Expr:
     """The value of ``a``, through which no derivative flows."""
     return a if a.op in ("num", "const", "ix", "size") else _make("call", (a,), "stop")
@@ -372,7 +377,7 @@ def is_condition(e: Expr) -> bool:
 Memos = dict[tuple[Index, ...], dict[Expr, Expr]]  # what substitutions of the same indices by the same have found
 
 
-def red(op: str, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, *rest: Expr, memos: Memos | None = None) -> Expr:
+def red(op: Any, binders: Sequence[Index], body: Expr, guard: Expr = TRUE, *rest: Expr, memos: Memos | None = None) -> Expr:
     """A reduction of ``body`` over the binders where ``guard`` holds; the binders get their canonical places.
 
     ``rest`` are the arguments in which the binders do not stand. An ``any`` takes its guard into the body.
@@ -452,6 +457,8 @@ def rebuild(e: Expr, args: Sequence[Expr]) -> Expr:
             return pw(zip(args[:-1:2], args[1::2], strict=True), args[-1])
         case "ref":
             return ref(e.data, args)
+        case "list":
+            return listing(args)
         case "red":
             return red(e.data[0], e.data[1], *args)
     return e
@@ -489,6 +496,30 @@ def substitute(roots: Sequence[Expr], mapping: Mapping[Index, Expr], memo: dict[
 
 def replace_indices(e: Expr, mapping: Mapping[Index, Expr]) -> Expr:
     return substitute((e,), mapping)[0]
+
+
+def free_in_order(e: Expr) -> list[Index]:
+    """Free indices by first occurrence, so that the order does not depend on their names."""
+    found: dict[Index, None] = {}
+    seen: set[Expr] = set()
+    stack = [e]
+    while stack and len(found) < len(e.free):
+        x = stack.pop()
+        if x.op == "ix":
+            if x.data in e.free:
+                found[x.data] = None
+        elif x not in seen and not e.free.isdisjoint(x.free):
+            seen.add(x)
+            stack += reversed(x.args)
+    return list(found)
+
+
+def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
+    """The expression over slots that stand for its free indices in order of first occurrence."""
+    free = free_in_order(e) if e.free else []
+    slots = tuple(Index(i.axis, f"~{k}") for k, i in enumerate(free))
+    changed = {i: ix(s) for i, s in zip(free, slots, strict=True) if i != s}
+    return (replace_indices(e, changed) if changed else e), slots
 
 
 # -- walking ----------------------------------------------------------------------------------------------------------

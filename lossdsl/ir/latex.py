@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, branches
+from lossdsl.ir.applied import is_applied
+from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, branches, outside
 from lossdsl.ir.present import Local, Names, Scope, Step, comparisons, reserved, run, share, sugar
 from lossdsl.ir.program import Output, Program
+from lossdsl.ir.slopes import Variable, named
 from lossdsl.ir.text import number
 
 OR, AND, SUM, BIG, PRODUCT, POWER, ATOM = range(7)
@@ -43,12 +46,15 @@ def latex(p: Program) -> str:
 
 
 def _equations(p: Program, output: Output) -> list[tuple[str, str]]:
-    (shown,) = sugar([output.expr])
-    writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)))
+    (root,), variables = named([output.expr], reserved(p))
+    shown, *values = sugar([root, *(v.value for v in variables)])
+    variables = [replace(v, value=x) for v, x in zip(variables, values, strict=True)]
+    writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)), variables)
     own = [(i, writer.scope.name(i)) for i in output.indices]
-    arguments = ", ".join(symbol(i.name) for i in p.inputs)
-    if p.params:
-        arguments += "; " + ", ".join(symbol(x.name) for x in p.params)
+    arguments = ", ".join(symbol(i.name) for i in p.arguments)
+    params = [symbol(x) for x in (*(x.name for x in p.params), *(f.name for f in p.functions if f.place is None))]
+    if params:
+        arguments += "; " + ", ".join(params)
     name = "\\operatorname{" + output.name.replace("_", r"\_") + "}"
     left = f"{name}{_subscript(symbol(n) for _, n in own)}\\left({arguments}\\right)"
     return [(left, writer.text(shown, writer.scope.bind(own))), *writer.locals()]
@@ -83,18 +89,21 @@ def _fenced(text: str) -> str:
 class _Writer:
     """Writes the expressions of one equation; the steps run on an explicit stack (see ``present.run``)."""
 
-    def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope) -> None:
-        self.names, self.shared = names, share(roots, scope)
+    def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope, variables: Sequence[Variable] = ()) -> None:
+        scope = scope.reserving(v.name for v in variables)
+        self.names, self.shared = names, share([*roots, *(v.value for v in variables)], scope)
         self.scope = scope.reserving(x.name for x in self.shared.locals)
+        self.variables = [Local(v.name, v.indices, v.value) for v in variables]
+        self.heads = {x: names.declare(x, self.scope) for x in self.variables}
 
     def text(self, e: Expr, scope: Scope) -> str:
         return run(self.step(e, scope), self.step)
 
     def locals(self) -> list[tuple[str, str]]:
-        return [self._local(x) for x in self.shared.locals]
+        return [self._local(x) for x in (*self.variables, *self.shared.locals)]
 
     def _local(self, x: Local) -> tuple[str, str]:
-        pairs = self.names.choose(x.indices, [x.body], self.scope)
+        pairs = self.heads.get(x) or self.names.choose(x.indices, [x.body], self.scope)
         body = run(self.step(x.body, self.scope.bind(pairs), named=False), self.step)
         return symbol_at(x.name, [symbol(name) for _, name in pairs]), body
 
@@ -124,6 +133,8 @@ class _Writer:
                 return (yield from self._condition(e, scope))
             case "pw":
                 return (yield from self._cases(e, scope)), ATOM
+            case "red" if is_applied(e):
+                return (yield from self._applied(e, scope)), ATOM
             case "red":
                 return (yield from self._reduction(e, scope))
         return (yield from self._call(e, scope))
@@ -179,6 +190,8 @@ class _Writer:
         match e.data:
             case "[]":
                 return (yield from self._reading(e, scope)), ATOM
+            case "grad":
+                return (yield from self._gradient(e, scope)), ATOM
             case "default":
                 whole, other = yield from self._each(e.args, scope)
                 return rf"\left({whole} \text{{ or }} {other} \text{{ if empty}}\right)", ATOM
@@ -196,6 +209,27 @@ class _Writer:
         if e.data in FENCES:
             return FENCES[e.data].format(arguments), ATOM
         return f"{FUNCTIONS.get(e.data) or _operator(e.data)}{_fenced(arguments)}", ATOM
+
+    def _applied(self, e: Expr, scope: Scope) -> Step:
+        """A function of the caller's; an argument is shown at the indices along which the function runs."""
+        op, binders = e.data
+        inner = scope.bind(self.names.choose(binders, e.args[0].args, scope))
+        arguments = []
+        for a in e.args[0].args:
+            whole = a.op == "ref" and [x.data for x in a.args if x.op == "ix" and x.data in binders]
+            if whole and len(set(whole)) == len(whole):  # the array itself, or a row of it
+                rest = [x for x in a.args if x.op != "ix" or x.data not in binders]
+                arguments.append(symbol_at(a.data, (yield from self._each(rest, inner))))
+            else:
+                arguments.append((yield a, inner))
+        places = yield from self._each(outside(e), scope)
+        return f"{_function(op.function)}{_fenced(', '.join(arguments))}{_subscript(places)}"
+
+    def _gradient(self, e: Expr, scope: Scope) -> Step:
+        name, g, *places = e.args
+        text = rf"\nabla_{{{symbol(name.data)}}} {(yield g, scope, PRODUCT)}"
+        at = yield from self._each(places, scope)
+        return rf"\left[{text}\right]{_subscript(at)}" if at else rf"\left[{text}\right]"
 
     def _reading(self, e: Expr, scope: Scope) -> Step:
         whole, *places = yield from self._each(e.args, scope)
@@ -265,6 +299,10 @@ def symbol_at(name: str, indices: Sequence[str]) -> str:
     if not indices:
         return text
     return f"{{{text}}}{_subscript(indices)}" if "_" in text else f"{text}{_subscript(indices)}"
+
+
+def _function(name: str) -> str:
+    return symbol(name) if len(name) == 1 or name in GREEK or name in SHORT else _operator(name)
 
 
 def _operator(name: str) -> str:

@@ -54,6 +54,7 @@ from lossdsl.ir.expr import (
 )  # fmt: skip
 from lossdsl.ir.program import Input, Param, Program
 from lossdsl.ir.strict import strict
+from lossdsl.kinds import Kind
 
 DEFAULTED = ("sum", "prod", "max", "min", "mean", "logsumexp", "norm", "argmax", "argmin")
 RISING, FALLING = ("<", "<="), (">", ">=")
@@ -394,7 +395,7 @@ def _weight(e: Expr, parts: Sequence[int]) -> int:
 
 def _nameable(e: Expr) -> bool:
     """What a mean weighs or a cosine compares is no expression by itself, and a number read from a condition stays visible as one."""
-    if e.op == "call" and e.data in ("weight", "pair", "descending"):
+    if e.op == "list" or e.op == "call" and e.data in ("weight", "pair", "descending"):
         return False
     return e.op != "iverson" and not (e.op == "red" and e.data[0] in ("softmax", "log_softmax", "sort", "argsort"))
 
@@ -468,6 +469,15 @@ class Names:
             chosen.append((b, self._own_name(b, parts, used) or self._new_name(b, scope, {n for _, n in chosen})))
         return chosen
 
+    def declare(self, local: Local, scope: Scope) -> list[tuple[Index, str]]:
+        """Names for the indices of a local that is read like an input: an axis' own, further ones over it after it."""
+        out: list[tuple[Index, str]] = []
+        for b in local.indices:
+            axis = _axis_word(b)
+            out.append((b, self._new_name(b, scope, {n for _, n in out}) if any(n == axis for _, n in out) else axis))
+        self.inputs[local.name] = Input(local.name, Kind(axes=tuple((i.axis, n) for i, n in out if isinstance(i.axis, str))))
+        return out
+
     def _own_name(self, b: Index, parts: Sequence[Expr], used: set[str]) -> str | None:
         votes: Counter[str] = Counter()
         alone = True
@@ -502,8 +512,9 @@ def axes(roots: Iterable[Expr]) -> set[str]:
 def reserved(program: Program) -> frozenset[str]:
     """Every name that an index or a local of the program must not take."""
     inputs, params = program.inputs, program.params
-    names = {i.name for i in inputs} | {p.name for p in params} | {name for name, _ in program.functions}
-    for kind in (*(i.kind for i in inputs), *(p.kind for p in params)):
+    names = {i.name for i in inputs} | {p.name for p in params} | {f.name for f in program.functions}
+    kinds = [k for f in program.functions if f.kind is not None for k in (*f.kind.arguments, f.kind.result)]
+    for kind in (*(i.kind for i in inputs), *(p.kind for p in params), *kinds):
         names |= {n for pair in kind.axes for n in pair} | ({kind.of} if kind.of else set())
     names |= {str(i.tag) for o in program.outputs for i in o.indices}
     return WORDS | names | axes((*program.roots, *program.requires))

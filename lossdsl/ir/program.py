@@ -6,12 +6,12 @@ A value, a gradient and a Hessian are programs; a pass takes one and gives one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from lossdsl.ir.expr import Axis, Expr, Index, ix, ref, size
-from lossdsl.kinds import Interval, Kind
+from lossdsl.kinds import FunctionKind, Interval, Kind
 
 BATCH = "~b"  # the axis of the batch, which nobody can write
 
@@ -70,6 +70,33 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function that a loss is given: an input at a ``place`` among the inputs, or a hyper-parameter, which has none.
+
+    A hyper-parameter's ``default`` names the function that stands for it unless another is said; its kind is then None if the
+    definition leaves it to the default.
+    """
+
+    name: str
+    kind: FunctionKind | None
+    place: int | None = None
+    default: str | None = None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """A function is one thing."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a program was written, before functions were put in for its hyper-parameters: good as long as it is this one."""
+
+    known: tuple[Any, ...]
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """A named result: an expression whose free indices are among ``indices``."""
 
@@ -91,8 +118,9 @@ class Program:
     """What every pass takes and gives.
 
     ``wrt`` names the inputs that are differentiated by default, ``batch`` the sample axis if one is declared, ``requires``
-    conditions on the hyper-parameters, ``functions`` which function stands for each function-valued hyper-parameter,
-    ``lengths`` the declared lengths of axes, as whole numbers of hyper-parameters and sizes of other axes.
+    conditions on the hyper-parameters, ``functions`` what the equation applies without knowing it, ``lengths`` the declared lengths
+    of axes, as whole numbers of hyper-parameters and sizes of other axes. ``written`` keeps the equation as it was before functions
+    were put in for hyper-parameters.
     """
 
     name: str
@@ -104,8 +132,9 @@ class Program:
     requires: tuple[Expr, ...] = ()
     doc: str = ""
     notes: tuple[Note, ...] = ()
-    functions: tuple[tuple[str, str], ...] = ()
+    functions: tuple[Function, ...] = ()
     lengths: tuple[tuple[str, Expr], ...] = ()
+    written: Written | None = field(default=None, compare=False, repr=False)
 
     def length(self, axis: Axis) -> Expr:
         """The length of an axis: a number where one is declared, unless its samples may be weighted."""
@@ -126,6 +155,25 @@ class Program:
     def declared(self) -> tuple[Input | Param, ...]:
         """Inputs and hyper-parameters, in order."""
         return (*self.inputs, *self.params)
+
+    @property
+    def source(self) -> Program:
+        """The program as it was written, if that is known."""
+        return self.written.program if self.written is not None and self.written.known == self.known else self
+
+    @property
+    def known(self) -> tuple[Any, ...]:
+        """What a change of the program changes."""
+        return self.name, self.inputs, self.params, self.outputs, self.wrt, self.batch, self.requires, self.functions
+
+    @property
+    def arguments(self) -> tuple[Input | Function, ...]:
+        """What a call takes by position: the inputs and the functions among them, in declared order."""
+        out: list[Input | Function] = list(self.inputs)
+        for f in self.functions:
+            if f.place is not None:
+                out.insert(f.place, f)
+        return tuple(out)
 
     def input(self, name: str) -> Input:
         return next(i for i in self.inputs if i.name == name)

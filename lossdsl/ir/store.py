@@ -11,11 +11,13 @@ from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
+from lossdsl.ir.applied import Applied, Slope
 from lossdsl.ir.expr import Expr, Index, Range, restored
-from lossdsl.ir.program import Input, Note, Output, Param, Program
-from lossdsl.kinds import Interval, Kind
+from lossdsl.ir.program import Function, Input, Note, Output, Param, Program, Written
+from lossdsl.kinds import FunctionKind, Interval, Kind
 
-RECORDS: dict[str, type] = {r.__name__: r for r in (Index, Range, Interval, Kind, Input, Param, Output, Note, Program)}
+_RECORDS = (Index, Range, Interval, Kind, FunctionKind, Applied, Slope, Input, Param, Function, Output, Note, Program, Written)
+RECORDS: dict[str, type] = {r.__name__: r for r in _RECORDS}
 _FIELDS = {r: tuple(f.name for f in fields(r)) for r in RECORDS.values()}
 _PLAIN = frozenset({type(None), bool, int, float, str})
 _LEAVES = _PLAIN | {Fraction}

@@ -24,7 +24,7 @@ def strict_parts(e: Expr, index: Index) -> Mapping[Expr, bool]:
                 return bool(x.data == index)
             case "pw":
                 return all((*args[:-1:2], args[-1]))
-            case "red" if x.data[0] != "argsort":
+            case "red" if isinstance(x.data[0], str) and x.data[0] != "argsort":
                 return args[0] and x.args[1] is TRUE and not any(isinstance(b.axis, Range) for b in x.data[1])
             case "pow":
                 return args[0] and x.args[1].op == "num" and x.args[1] is not ZERO

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import isinf
 from types import MappingProxyType
 from typing import Any
 
+from lossdsl.ir.applied import is_applied
 from lossdsl.ir.expr import (
     MINUS_ONE,
     NAN,
@@ -25,13 +27,15 @@ from lossdsl.ir.expr import (
     conjuncts,
     ix,
     num,
+    outside,
     rebuild,
     ref,
     references,
 )  # fmt: skip
 from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, reserved, run, share, sugar
-from lossdsl.ir.program import Note, Output, Param, Program
-from lossdsl.kinds import Interval, Kind
+from lossdsl.ir.program import Function, Note, Output, Param, Program
+from lossdsl.ir.slopes import Variable, named
+from lossdsl.kinds import FunctionKind, Interval, Kind
 
 Request = tuple[Any, ...]
 Plain = Generator[Request, str, tuple[str, int]]
@@ -50,15 +54,17 @@ _TOKEN = re.compile(
 
 def expression(e: Expr) -> str:
     """An expression by itself; large shared parts follow as ``where`` locals."""
-    (shown,) = sugar([e])
     scope = Scope({i: i.tag for i in e.free if isinstance(i.tag, str)}, WORDS | references([e]) | axes([e]))
-    writer = _Writer([shown], Names(()), scope)
+    roots, variables = named([e], scope.taken)
+    shown, *values = sugar([*roots, *(v.value for v in variables)])
+    writer = _Writer([shown], Names(()), scope, [replace(v, value=x) for v, x in zip(variables, values, strict=True)])
     text = writer.text(shown, writer.scope)
-    return f"{text} where {', '.join(writer.locals())}" if writer.shared.locals else text
+    return f"{text} where {', '.join(locals_)}" if (locals_ := writer.locals()) else text
 
 
 def program(p: Program, *, width: int = 110) -> str:
     """The definition of a program, or one definition for each output, with its docstring and annotations."""
+    p = p.source
     return "\n\n".join(_definition(p, o, width) for o in p.outputs)
 
 
@@ -66,8 +72,11 @@ def program(p: Program, *, width: int = 110) -> str:
 
 
 def _definition(p: Program, output: Output, width: int) -> str:
-    shown, *requires = sugar([_kept(p, output.expr), *p.requires])
-    writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)))
+    (root,), variables = named([_kept(p, output.expr)], reserved(p))
+    shown, *others = sugar([root, *(v.value for v in variables), *p.requires])
+    values, requires = others[: len(variables)], others[len(variables) :]
+    variables = [replace(v, value=x) for v, x in zip(variables, values, strict=True)]
+    writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)), variables)
     own = [(i, writer.scope.name(i)) for i in output.indices]
     ends = {i: (i.axis.lo, i.axis.hi) for i, _ in own if isinstance(i.axis, Range)}
     ranges = {i: "..".join(writer.text(e, writer.scope) for e in pair) for i, pair in ends.items()}
@@ -120,14 +129,24 @@ def _binders(pairs: Sequence[tuple[Index, str]], names: Names, ranges: Mapping[I
 
 def _parameters(p: Program, lengths: dict[str, str]) -> str:
     """The inputs and hyper-parameters as they are declared, each length where its axis is first named."""
-    inputs = ", ".join(f"{i.name}: {kind(i.kind, lengths)}" for i in p.inputs)
-    params = [_parameter(x) for x in p.params] + [f"{name} = {function}" for name, function in p.functions]
+    inputs = ", ".join(_function(i, lengths) if isinstance(i, Function) else f"{i.name}: {kind(i.kind, lengths)}" for i in p.arguments)
+    params = [_parameter(x) for x in p.params] + [_function(f, lengths) for f in p.functions if f.place is None]
     return f"{inputs}; {', '.join(params)}" if params else inputs
 
 
 def _parameter(x: Param) -> str:
     default = "" if x.default is None else f" = {bound(x.default)}"
     return f"{x.name}: {kind(x.kind)}{default}"
+
+
+def _function(f: Function, lengths: dict[str, str]) -> str:
+    said = "" if f.kind is None else f": {function_kind(f.kind, lengths)}"
+    return f"{f.name}{said}{'' if f.default is None else f' = {f.default}'}"
+
+
+def function_kind(k: FunctionKind, lengths: dict[str, str] | None = None) -> str:
+    """A function's kind as it is declared: ``(real[d]) -> real``."""
+    return f"({', '.join(kind(a, lengths) for a in k.arguments)}) -> {kind(k.result, lengths)}"
 
 
 def kind(k: Kind, lengths: dict[str, str] | None = None) -> str:
@@ -349,16 +368,19 @@ NUMBER = "1*"  # what is written as a number
 class _Writer:
     """Writes the expressions of one definition."""
 
-    def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope) -> None:
-        self.names, self.shared = names, share(roots, scope)
+    def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope, variables: Sequence[Variable] = ()) -> None:
+        scope = scope.reserving(v.name for v in variables)
+        self.names, self.shared = names, share([*roots, *(v.value for v in variables)], scope)
         self.scope = scope.reserving(x.name for x in self.shared.locals)
         self.heads = {x: names.choose(x.indices, [x.body], self.scope) for x in self.shared.locals}
+        self.variables = [Local(v.name, v.indices, v.value) for v in variables]
+        self.heads |= {x: names.declare(x, self.scope) for x in self.variables}
 
     def text(self, e: Expr, scope: Scope) -> str:
         return run(self.step(e, scope), self.step)
 
     def locals(self) -> list[str]:
-        return [self._local(x) for x in self.shared.locals]
+        return [self._local(x) for x in (*self.variables, *self.shared.locals)]
 
     def _local(self, x: Local) -> str:
         pairs = self.heads[x]
@@ -399,6 +421,8 @@ class _Writer:
                 return (yield from self._counted(e.args[0], scope)), ATOM
             case "pw":
                 return (yield from self._piecewise(e, scope, chain))
+            case "red" if is_applied(e):
+                return (yield from self._applied(e, scope)), ATOM
             case "red":
                 return (yield from self._reduction(e, scope))[0], ATOM
         return (yield from self._call(e, scope, chain))
@@ -465,6 +489,8 @@ class _Writer:
     def _call(self, e: Expr, scope: Scope, chain: int) -> Plain:
         if e.data == "[]":
             return (yield from self._reading(e, scope)), ATOM
+        if e.data == "grad":
+            return (yield from self._gradient(e, scope)), ATOM
         if e.data == "default":
             return (yield from self._reduction(e.args[0], scope, (yield e.args[1], scope)))[0], ATOM
         if e.data == NUMBER:
@@ -474,6 +500,26 @@ class _Writer:
         if e.data in ("xlogy", "xlogdiv") and chain != FACTOR and _as_product(e):
             return (yield from self._weighted_log(e, scope)), PRODUCT
         return f"{e.data}({', '.join((yield from self._each(e.args, scope)))})", ATOM
+
+    def _applied(self, e: Expr, scope: Scope) -> Step:
+        """``critic[d](x)``; the places of the result after it."""
+        op, binders = e.data
+        arguments, places = e.args[0].args, outside(e)
+        own = [b for k, b in enumerate(binders) if any(k in of for of in op.arguments)]
+        pairs = self.names.choose(own, arguments, scope)
+        texts = yield from self._each(arguments, scope.bind(pairs))
+        bracket = f"[{_binders(pairs, self.names)}]" if pairs else ""
+        text = f"{op.function}{bracket}({', '.join(texts)})"
+        return f"{text}[{', '.join((yield from self._each(places, scope)))}]" if places else text
+
+    def _gradient(self, e: Expr, scope: Scope) -> Step:
+        """``grad[x](g)`` at its own indices, ``grad[x](g)[i, j]`` at others."""
+        name, g, *places = e.args
+        text = f"grad[{name.data}]({(yield g, scope)})"
+        axes = self.names.inputs[name.data].kind.axes if name.data in self.names.inputs else ()
+        if all(p.op == "ix" and scope.name(p.data) == own for p, (_, own) in zip(places, axes, strict=False)):
+            return text
+        return f"{text}[{', '.join((yield from self._each(places, scope)))}]"
 
     def _weighted_log(self, e: Expr, scope: Scope) -> Step:
         weight = yield e.args[0], scope, PRODUCT, False, FACTOR

@@ -19,6 +19,9 @@ def differentiated(program: Program, wrt: Sequence[str] | str | None = None) -> 
         if names.count(name) > 1:
             hint = "name each once; hess gives second derivatives"
             raise LossError(f"{program.name} is to be differentiated twice by {name!r}", hint=hint)
+        if any(f.name == name for f in program.functions):
+            hint = "a gradient is taken by real numbers; torch finds its way to a function's own weights by itself"
+            raise LossError(f"{program.name} cannot be differentiated by {name!r}, a function", hint=hint)
         if name not in known:
             hint = did_you_mean(name, known) or f"it has {', '.join(known)}"
             raise LossError(f"{program.name} has no input or hyper-parameter {name!r}", hint=hint)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lossdsl.ir import rows
+from lossdsl.ir.applied import Hidden, apply, hidden_input, lifted, put_back
 from lossdsl.ir.expr import (
     FALSE,
     MINUS_ONE,
@@ -32,9 +33,11 @@ from lossdsl.ir.expr import (
     and_,
     branches,
     call,
+    canonical,
     cmp,
     conjuncts,
     div,
+    free_in_order,
     fresh,
     is_condition,
     ix,
@@ -49,6 +52,7 @@ from lossdsl.ir.expr import (
     pw,
     red,
     ref,
+    references,
     replace_indices,
     size,
     sub,
@@ -77,6 +81,9 @@ class Term:
     adjoint: Expr
     pole: bool = False
     gate: bool = False
+
+
+Start = tuple[Expr, Expr | Term, Sequence[Index]]  # an expression, its adjoint, and the indices to sum over
 
 
 @dataclass(slots=True)
@@ -288,17 +295,17 @@ class Reverse:
         self.stages: dict[Expr, Stage] = {}
         self.renamed: dict[frozenset[tuple[Index, Expr]], dict[Expr, Expr]] = {}
 
-    def run(self, outputs: Sequence[tuple[Expr, Expr, Sequence[Index]]]) -> dict[str, Expr]:
-        """Adjoints of all wrt names, given outputs as (expression, adjoint, indices to sum over)."""
+    def run(self, outputs: Sequence[Start]) -> dict[str, list[Term]]:
+        """The terms of the adjoints of all wrt names."""
         for expr, _, _ in outputs:
             self._mark(expr)
         order = list(self._stage_order([expr for expr, _, _ in outputs]))
-        for expr, adjoint, indices in outputs:
-            self._backward(expr, Term((), adjoint), tuple(indices))
+        for expr, term, indices in outputs:
+            self._backward(expr, term if isinstance(term, Term) else Term((), term), tuple(indices))
         for stage in reversed(order):
             if stage.terms:
                 self._through(stage)
-        return {name: merge(terms) for name, terms in self.results.items()}
+        return self.results
 
     def _mark(self, root: Expr) -> None:
         """Find the active nodes of an expression, those found before left out."""
@@ -386,7 +393,7 @@ class Reverse:
                 self._arrive(self.results[e.data], e.args, self.slots[e.data], indices, here, stage=False)
             elif e.op == "red":
                 key, slots = canonical(e)
-                places = [ix(i) for i in _free_in_order(e)]
+                places = [ix(i) for i in free_in_order(e)]
                 self._arrive(self.stages[key].terms, places, slots, indices, here, stage=True)
             else:
                 for child, flow in self._flows(e, here):
@@ -576,28 +583,69 @@ def _carries(e: Expr, active: set[Expr], wrt: frozenset[str]) -> bool:
     return not is_condition(e) and any(a in active for a in e.args)
 
 
-def _free_in_order(e: Expr) -> list[Index]:
-    """Free indices by first occurrence, so that the order does not depend on their names."""
-    found: dict[Index, None] = {}
-    seen: set[Expr] = set()
-    stack = [e]
-    while stack and len(found) < len(e.free):
-        x = stack.pop()
-        if x.op == "ix":
-            if x.data in e.free:
-                found[x.data] = None
-        elif x not in seen and not e.free.isdisjoint(x.free):
-            seen.add(x)
-            stack += reversed(x.args)
-    return list(found)
+def adjoints(program: Program, wrt: Sequence[str], outputs: Sequence[tuple[Expr, Expr, Sequence[Index]]]) -> dict[str, Expr]:
+    """The adjoints of all wrt names; through functions that the program is given by their derivatives, which are such functions too."""
+    roots, hidden = lifted([e for expr, adjoint, _ in outputs for e in (expr, adjoint)])
+    if not hidden:
+        return {name: merge(terms) for name, terms in Reverse(program, wrt).run(outputs).items()}
+    run = _Through(program, wrt, hidden)
+    run.add([(roots[2*k], roots[2*k + 1], indices) for k, (_, _, indices) in enumerate(outputs)])
+    for h in reversed(hidden):
+        run.through(h)
+    whole = put_back([merge(run.terms[name]) for name in wrt], run.hidden)
+    return dict(zip(wrt, whole, strict=True))
 
 
-def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
-    """The expression over slots that stand for its free indices in order of first occurrence."""
-    free = _free_in_order(e) if e.free else []
-    slots = tuple(Index(i.axis, f"~{k}") for k, i in enumerate(free))
-    changed = {i: ix(s) for i, s in zip(free, slots, strict=True) if i != s}
-    return (replace_indices(e, changed) if changed else e), slots
+class _Through:
+    """Reverse mode through applications: each is an array among the inputs, and what flows to it flows on to its arguments."""
+
+    def __init__(self, program: Program, wrt: Sequence[str], hidden: Sequence[Hidden]) -> None:
+        self.program, self.hidden = program, list(hidden)
+        moving = set(wrt)
+        for h in hidden:
+            if any(references([a]) & moving for a in h.arguments):
+                moving.add(h.name)
+        self.terms: dict[str, list[Term]] = {name: [] for name in (*wrt, *(h.name for h in hidden if h.name in moving))}
+
+    def add(self, outputs: Sequence[Start]) -> None:
+        """What flows from expressions to all names."""
+        program = replace(self.program, inputs=(*self.program.inputs, *map(hidden_input, self.hidden)))
+        for name, terms in Reverse(program, tuple(self.terms)).run(outputs).items():
+            self.terms[name] += terms
+
+    def through(self, h: Hidden) -> None:
+        """From an application to its arguments."""
+        own = hidden_input(h).indices[len(h.slots) :]
+        to_result = {i: ix(b) for i, b in zip(own, h.result, strict=True)}
+        for path, terms in _by_path(self.terms.get(h.name, []), own):
+            weight = merge(terms) if own else ONE
+            pole, gate = any(t.pole for t in terms), any(t.gate for t in terms)
+            for j, argument in enumerate(h.arguments):
+                if references([argument]).isdisjoint(self.terms):
+                    continue
+                axes = [fresh(i.axis) for i in h.axes(h.op.arguments[j])]
+                slots = [fresh(i.axis) for i in h.slots]
+                (cotangent,) = substitute((weight,), to_result)
+                slope = apply(h.op.derivative(j), h.binders, (*h.arguments, cotangent), [ix(i) for i in axes])
+                (slope,), self.hidden = lifted([slope], known=self.hidden)
+                adjoint = slope if own else times(merge(terms), slope)
+                mapping = dict(zip((*h.slots, *h.axes(h.op.arguments[j])), map(ix, (*slots, *axes)), strict=True))
+                argument, adjoint, *conditions = substitute((argument, adjoint, *path), mapping)
+                self.add([(argument, Term(tuple(conditions), adjoint, pole, gate), (*slots, *axes))])
+
+
+def _by_path(terms: Sequence[Term], own: Sequence[Index]) -> list[tuple[Path, list[Term]]]:
+    """Terms with the conditions that all indices aside ``own`` decide taken out; those of an array that share these together."""
+    if not terms:
+        return []
+    if not own:
+        whole = combine(terms)
+        return [(whole.path, [replace(whole, path=())])]
+    groups: dict[Path, list[Term]] = {}
+    for t in terms:
+        outer = tuple(c for c in t.path if c.free.isdisjoint(own))
+        groups.setdefault(outer, []).append(replace(t, path=tuple(c for c in t.path if c not in outer)))
+    return list(groups.items())
 
 
 # -- public passes ----------------------------------------------------------------------------------------------------
@@ -625,8 +673,8 @@ def _derivative(program: Program, **changes: Any) -> Program:
 
 def gradient(program: Program, wrt: Sequence[str]) -> Program:
     """The gradient of the sum of all outputs: one output ``d<name>_d<input>`` for each name, with that input's axes."""
-    adjoints = Reverse(program, wrt).run([_fresh_output(o, ONE) for o in program.outputs])
-    outputs = tuple(Output(f"d{program.name}_d{w.name}", _indices(w), adjoints[w.name]) for w in _known(program, wrt))
+    found = adjoints(program, wrt, [_fresh_output(o, ONE) for o in program.outputs])
+    outputs = tuple(Output(f"d{program.name}_d{w.name}", _indices(w), found[w.name]) for w in _known(program, wrt))
     return _derivative(program, name=outputs[0].name, outputs=outputs, wrt=tuple(wrt))
 
 
@@ -638,8 +686,8 @@ def pullback(program: Program, wrt: Sequence[str], seeds: Mapping[str, str]) -> 
     given = [(o, seeds[o.name]) for o in program.outputs if o.name in seeds]
     new = tuple(Input(seed, Kind("real", tuple((str(i.axis), str(i.tag)) for i in o.indices))) for o, seed in given)
     starts = [_fresh_output(o, ref(seed, [ix(i) for i in o.indices])) for o, seed in given]
-    adjoints = Reverse(program, wrt).run(starts)
-    outputs = tuple(Output(w.name, _indices(w), adjoints[w.name]) for w in _known(program, wrt))
+    found = adjoints(program, wrt, starts)
+    outputs = tuple(Output(w.name, _indices(w), found[w.name]) for w in _known(program, wrt))
     return replace(program, inputs=(*program.inputs, *new), outputs=outputs, wrt=tuple(wrt))
 
 
@@ -667,7 +715,7 @@ def jacobian(program: Program, wrt: str) -> Program:
         kept.append(Index(i.axis, tag))
     mapping = {i: ix(k) for i, k in zip(output.indices, kept, strict=True)}
     (expr,) = substitute((output.expr,), mapping)
-    adjoint = Reverse(program, [wrt]).run([(expr, ONE, ())])[wrt]
+    adjoint = adjoints(program, [wrt], [(expr, ONE, ())])[wrt]
     new = Output(f"{output.name}_d{wrt}", (*kept, *_indices(what)), adjoint)
     return _derivative(program, name=new.name, outputs=(new,), wrt=(wrt,))
 

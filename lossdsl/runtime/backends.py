@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossdsl.errors import LossError, NotYet, did_you_mean
+from lossdsl.ir.applied import has_slopes
 from lossdsl.ir.program import Program
+from lossdsl.runtime.compiled import Recipe
 
 NAMES = ("reference", "numpy", "torch")
 PLANNED = ("c", "triton")
@@ -21,16 +23,49 @@ def compile(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[st
 
         return revive, (text.program(program), program.name, backend, tuple(wrt), axes, params)
 
+    if program.functions:
+        return _applying(program, _known(backend), wrt, axes, params, recipe)
     match _known(backend):
         case "reference":
-            from lossdsl.runtime import on_reference
+            from lossdsl.runtime import on_reference, reference
 
-            return on_reference.Compiled(program, wrt, axes, params, recipe)
+            return on_reference.Compiled(reference.written_out(program), wrt, axes, params, recipe)
         case "torch":
-            return torch_backend().Compiled(program, wrt, axes, params, recipe)
+            return torch_backend().Compiled(_explicit(program), wrt, axes, params, recipe)
     from lossdsl.runtime import on_numpy
 
-    return on_numpy.Compiled(program, wrt, axes, params, recipe)
+    return on_numpy.Compiled(_explicit(program), wrt, axes, params, recipe)
+
+
+def _applying(program: Program, backend: str, wrt: Sequence[str], axes: Mapping[str, int] | None, params: Mapping[str, Any],
+              recipe: Recipe) -> Any:  # fmt: skip
+    """A callable for a program that is given functions."""
+    from lossdsl.runtime.given import Applying
+
+    names = {f.name for f in program.functions}
+    functions = {k: v for k, v in params.items() if k in names}
+    numbers = {k: v for k, v in params.items() if k not in names}
+    inner: Any
+    if backend == "reference":
+        from lossdsl.runtime import on_reference, reference
+
+        inner = on_reference.WithFunctions(reference.written_out(program), wrt, axes, numbers)
+    elif backend == "torch":
+        inner = torch_backend().WithFunctions(_explicit(program), wrt, axes, numbers)
+    else:
+        from lossdsl.runtime import on_numpy
+
+        inner = on_numpy.WithFunctions(_explicit(program), wrt, axes, numbers)
+    return Applying(program, inner, functions, recipe)
+
+
+def _explicit(program: Program) -> Program:
+    """The program with the gradients inside it worked out; most programs have none, and need nothing of what works them out."""
+    if not has_slopes(program.roots):
+        return program
+    from lossdsl import pipeline
+
+    return pipeline.explicit(program)
 
 
 def source(program: Program, backend: str, wrt: Sequence[str]) -> str:

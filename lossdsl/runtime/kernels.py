@@ -24,13 +24,15 @@ class Kernel:
     """A printed function, its source, and what is needed to run it in blocks.
 
     ``widths`` are the axes of the intermediates beside the batch; ``rows`` says for each output whether it has a row for each
-    row of the batch.
+    row of the batch. A kernel that takes all rows at once is ``whole``; ``slopes`` are the functions whose derivatives it needs.
     """
 
     run: Callable[..., Any]
     source: str
     widths: tuple[tuple[str, ...], ...]
     rows: tuple[bool, ...]
+    whole: bool = False
+    slopes: frozenset[str] = frozenset()
 
     def width(self, sizes: Mapping[str, int]) -> int:
         """The numbers that the largest intermediate has for each row."""
@@ -41,7 +43,8 @@ def load(printed: Mapping[str, Any], name: str) -> Kernel:
     """The kernel that ``numpy_source.kernel`` has printed."""
     space: dict[str, Any] = {}
     exec(compile(printed["source"], f"<lossdsl {name}>", "exec"), space)  # our own printed text, never a user's
-    return Kernel(space["kernel"], printed["source"], tuple(map(tuple, printed["widths"])), tuple(printed["rows"]))
+    widths, slopes = tuple(map(tuple, printed["widths"])), printed.get("slopes")
+    return Kernel(space["kernel"], printed["source"], widths, tuple(printed["rows"]), slopes is not None, frozenset(slopes or ()))
 
 
 def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params: Sequence[Any], n: int, sizes: Mapping[str, int],
@@ -52,7 +55,7 @@ def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], 
     """
     item = max((x.dtype.itemsize for x in arrays if x.dtype.kind == "f"), default=8)
     rows = block_rows(kernel, sizes, item) if any(flags) else n
-    if n <= 2 * rows or not any(flags):
+    if n <= 2 * rows or not any(flags) or kernel.whole:
         out = kernel.run(*arrays, *params)
         outputs = list(out) if isinstance(out, tuple) else [out]
         if summed:

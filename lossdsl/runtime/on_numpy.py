@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from lossdsl.runtime.arrays import (
 )  # fmt: skip
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
 from lossdsl.runtime.convention import Convention, Number, number
+from lossdsl.runtime.given import Functions, OnArrays
 from lossdsl.runtime.kernels import Kernel, block_rows, load, run_in_blocks
 from lossdsl.runtime.printed import Printed
 from lossdsl.runtime.shapes import Layout, Place
@@ -156,7 +158,7 @@ class Compiled(CompiledLoss):
         """The same loss with the weights as a further input."""
         if self._weighted is None:
             wrt, axes, params = self._settings
-            self._weighted = Compiled(weighted(self.program), wrt, axes, params)
+            self._weighted = type(self)(weighted(self.program), wrt, axes, params)
         return self._weighted
 
     def _with_weight(self, inputs: Sequence[Any], named: dict[str, Any], weight: Any, mask: Any) -> tuple[Any, ...]:
@@ -490,6 +492,31 @@ class Compiled(CompiledLoss):
             at = f" at {tuple(int(j) for j in bad[0])}" if np.ndim(value) else ""
             hint = "a mean, maximum or minimum over nothing, or a function outside its domain"
             raise LossError(f"the value of {self.program.name} is NaN{at}", hint=hint)
+
+
+class WithFunctions(Compiled):
+    """A loss that is given functions; ``applying`` makes one with the functions of a call, and shares what is printed."""
+
+    functions: Functions = MappingProxyType({})
+    check = False
+
+    def applying(self, functions: Functions, check: bool) -> WithFunctions:
+        out = object.__new__(type(self))
+        out.__dict__ |= self.__dict__
+        out.functions, out.check = functions, check
+        return out
+
+    def _quick(self, inputs: Sequence[Any], what: str, reduction: str) -> tuple[Quick | None, list[Array]]:
+        return None, []
+
+    def _measured(self) -> WithFunctions:
+        inner: Any = super()._measured()
+        return inner.applying(self.functions, self.check)  # type: ignore[no-any-return]
+
+    def _kernel(self, what: str, batched: frozenset[str], changed: bool) -> Kernel:
+        kernel = super()._kernel(what, batched, changed)
+        given = [OnArrays(self.name, f, self.functions[f.name], f.name in kernel.slopes, self.check) for f in self.program.functions]
+        return replace(kernel, run=lambda *args: kernel.run(*args, *given))
 
 
 def _one(grads: Sequence[Any]) -> Any:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossdsl.errors import LossError
 from lossdsl.ir.program import Program
+from lossdsl.passes.batch import batched as over_rows
 from lossdsl.passes.gradient import gradient, jacobian
 from lossdsl.passes.measure import WEIGHT, weighted
+from lossdsl.passes.staged import Pull, staged
 from lossdsl.runtime import on_numpy, reference
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype, measure, outside, present
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
 from lossdsl.runtime.convention import Convention
+from lossdsl.runtime.given import Functions, OnArrays
 from lossdsl.runtime.shapes import Layout
 
 Array = NDArray[Any]
@@ -39,7 +44,13 @@ class Compiled(CompiledLoss):
     @functools.cached_property
     def _measured(self) -> Compiled:
         """The same loss with weights on its sample axis as a further input."""
-        return Compiled(weighted(self.program), self.wrt, *self._settings)
+        return type(self)(weighted(self.program), self.wrt, *self._settings)
+
+    def evaluate(self, program: Program, arrays: Mapping[str, Array], batched: Sequence[str], params: Mapping[str, Any]) -> Array:
+        """The one output of a program for each row; the inputs in ``batched`` have one, the others are shared."""
+        n = len(arrays[batched[0]]) if batched else 1
+        rows = ({name: x[k] if name in batched else x for name, x in arrays.items()} for k in range(n))
+        return np.array([np.asarray(next(iter(reference.evaluate(program, row, params).values()))) for row in rows])
 
     def __call__(self, /, *inputs: Any, reduction: str = "mean", sample_weight: Any = None, sample_mask: Any = None, check: bool = False,
                  **named: Any) -> Any:
@@ -77,8 +88,87 @@ class Compiled(CompiledLoss):
         if self.program.batch is not None and (weight is not None or mask is not None):
             if weight is not None and mask is not None:
                 self.convention.together(np.shape(weight), np.shape(mask))
-            return _Call(self._measured, (*given, measure(weight, mask, np.dtype(float))), changed, reduction, None, None)
+            return _Call(self.measured(), (*given, measure(weight, mask, np.dtype(float))), changed, reduction, None, None)
         return _Call(self, given, changed, reduction, weight, mask)
+
+
+    def measured(self) -> Compiled:
+        return self._measured
+
+
+class WithFunctions(Compiled):
+    """A loss that is given functions, which compute in float64; between their applications all is evaluated by the reference."""
+
+    functions: Functions = MappingProxyType({})
+    check = False
+
+    def applying(self, functions: Functions, check: bool) -> WithFunctions:
+        """The loss with the functions of a call."""
+        out = object.__new__(type(self))
+        out.__dict__ |= self.__dict__
+        out.functions, out.check = functions, check
+        return out
+
+    def measured(self) -> Compiled:
+        inner: Any = self._measured
+        return inner.applying(self.functions, self.check)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _checking(self) -> Any:
+        return on_numpy.WithFunctions(self.program, self.wrt, *self._settings).applying(self.functions, True)
+
+    def evaluate(self, program: Program, arrays: Mapping[str, Array], batched: Sequence[str], params: Mapping[str, Any]) -> Array:
+        p = over_rows(program, set(batched))
+        plan = staged(p)
+        known = dict(arrays)
+        given = {f.name: OnArrays(self.name, f, self.functions[f.name], f.name in plan.slopes, self.check) for f in program.functions}
+        slopes: dict[str, list[Array]] = {}
+        lead: dict[str, int] = {}
+        for step in plan.steps:
+            if isinstance(step, Pull):
+                weight = None if step.cotangent is None else _value(step.cotangent, known, params)
+                known[step.value.name] = _pulled(slopes[step.evaluation][step.argument], weight, lead[step.evaluation], step.more)
+                continue
+            if step.by:
+                raise LossError(f"{self.name} needs second derivatives of {step.function!r}, which gives its value and its gradient",
+                                hint='the torch backend differentiates through it: compile("torch")')  # fmt: skip
+            where = None if step.needed is None else _value(step.needed, known, params) != 0
+            rows = [_value(part, known, params) for part in step.arguments]
+            lead[step.value.name] = step.rows
+            known[step.value.name], *slopes[step.value.name] = _called(given[step.function], rows, step.rows, where)
+        out = _value(plan.last, known, params)
+        return out if batched else out[None]
+
+
+def _value(program: Program, arrays: Mapping[str, Array], params: Mapping[str, Any]) -> Array:
+    """The one output of a part."""
+    given = {i.name: arrays[i.name] for i in program.inputs}
+    (out,) = reference.evaluate(program, given, {p.name: params[p.name] for p in program.params}).values()
+    return np.asarray(out)
+
+
+def _called(f: OnArrays, args: Sequence[Array], rows: int, where: Array | None) -> list[Array]:
+    """What a function gives at rows, and its derivatives, if it has them; 0 at rows that nothing asks for."""
+    shape = args[0].shape[:rows]
+    points = [p for p in np.ndindex(*shape) if where is None or where[p]]
+    flat = [np.array([x[p] for p in points]).reshape(len(points), *x.shape[rows:]) for x in args]
+    found = []
+    for part in f(*flat):
+        whole = np.zeros((*shape, *part.shape[1:]))
+        for k, p in enumerate(points):
+            whole[p] = part[k]
+        found.append(whole)
+    return found
+
+
+def _pulled(slope: Array, weight: Array | None, rows: int, more: int) -> Array:
+    """``sum(weight*slope)`` over what the function gives; the weight is over the rows, more axes and these."""
+    if weight is None:
+        return slope
+    result = weight.ndim - rows - more
+    letters = iter(range(52))
+    at, further, given, own = ([next(letters) for _ in range(n)] for n in (rows, more, result, slope.ndim - rows - result))
+    return np.asarray(np.einsum(weight, [*at, *further, *given], slope, [*at, *given, *own], [*at, *further, *own]))
 
 
 class _Call:
@@ -86,6 +176,7 @@ class _Call:
 
     def __init__(self, compiled: Compiled, given: Sequence[Any], changed: Mapping[str, Any], reduction: str, weight: Any,
                  mask: Any) -> None:
+        self.compiled = compiled
         convention, self.program = compiled.convention, compiled.program
         self.reduction = convention.reduction(reduction)
         self.params = convention.parameters(changed)
@@ -126,11 +217,15 @@ class _Call:
         (output,) = program.outputs
         out = np.zeros((self.count, *(self.layout.sizes[str(i.axis)] for i in output.indices)))
         names = [i.name for i in program.inputs]
-        for n in range(self.count):
-            if self.weights[n] != 0:
-                arrays = {name: x[n] if b else x for name, x, b in zip(names, self.arrays, self.batched, strict=True)}
-                (result,) = reference.evaluate(program, arrays, self.params).values()
-                out[n] = np.nan if self._outside(arrays) else np.asarray(result)
+        batched = [name for name, b in zip(names, self.batched, strict=True) if b]
+        kept = np.flatnonzero(self.weights)
+        if len(kept) == 0:
+            return out
+        arrays = {name: x[kept] if name in batched else x for name, x in zip(names, self.arrays, strict=True)}
+        out[kept] = self.compiled.evaluate(program, arrays, batched, self.params)
+        for k, n in enumerate(kept):
+            if self._outside({name: x[k] if name in batched else x for name, x in arrays.items()}):
+                out[n] = np.nan
         return out
 
     def _outside(self, arrays: Mapping[str, Array]) -> bool:

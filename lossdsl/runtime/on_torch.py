@@ -12,6 +12,7 @@ import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lossdsl.errors import LossError
+from lossdsl.ir.expr import ZERO
 from lossdsl.ir.program import Input, Program
 from lossdsl.ir.wrt import differentiable
 from lossdsl.passes.measure import WEIGHT, refusal, weighted
@@ -26,6 +28,7 @@ from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_conditio
 from lossdsl.runtime.backends import compile as compile_for
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
 from lossdsl.runtime.convention import OPTIONS, Convention, check_number
+from lossdsl.runtime.given import Functions, Given
 from lossdsl.runtime.printed import Printed
 from lossdsl.runtime.shapes import Layout, Place
 
@@ -69,7 +72,15 @@ class _Sources:
 
     @property
     def module(self) -> str:
-        return str(self._printed.get(lambda: self._tower.module(), "module"))
+        return str(self._printed.get(self._module, "module"))
+
+    def _module(self) -> str:
+        from lossdsl.runtime import torch_source
+
+        program, _, names, _ = self._given
+        if program.functions:
+            return str(torch_source.applying(program, names, lazy=False)["source"])
+        return str(self._tower.module())
 
     @property
     def lazy(self) -> str:
@@ -85,6 +96,39 @@ class _Sources:
         from lossdsl.runtime import torch_source
 
         return torch_source.function(self._tower, name)
+
+    @property
+    def applying(self) -> dict[str, Any]:
+        """The module of a loss that is given functions; see ``torch_source.applying``."""
+
+        def made() -> Any:
+            from lossdsl.runtime import torch_source
+
+            return torch_source.applying(self._given[0], self._given[2], lazy=True)
+
+        found: dict[str, Any] = self._printed.get(made, "applying")
+        return found
+
+    def part_function(self, name: str) -> tuple[str, str]:
+        """One of the functions that ``applying`` asks for: the name under which it is printed, and its text."""
+
+        def made() -> Any:
+            from lossdsl.runtime import torch_source
+
+            return torch_source.part_function(self._given[0], self._given[2], name)
+
+        printed, text = self._printed.get(made, "part", name)
+        return printed, text
+
+    @property
+    def applying_rows(self) -> dict[str, Any]:
+        def made() -> Any:
+            from lossdsl.runtime import torch_source
+
+            return torch_source.applying_rows(*self._given[:3])
+
+        found: dict[str, Any] = self._printed.get(made, "applying rows")
+        return found
 
     @property
     def rows(self) -> str:
@@ -145,7 +189,7 @@ class Compiled(CompiledLoss):
         self._lock = threading.Lock()
         # the same loss with weights on its sample axis as a further input
         why = refusal(program)
-        self._measured = None if why else Compiled(replace(weighted(program), batch=None), wrt, axes, params)
+        self._measured = None if why else type(self)(replace(weighted(program), batch=None), wrt, axes, params)
         self._unweighed = why if program.batch is not None else None
 
     @property
@@ -275,7 +319,7 @@ class Compiled(CompiledLoss):
         names = frozenset(i.name for i, _, p in inputs if p.lead or i.name in apart)
         extra = [samples.keep.reshape(-1)] if samples is not None and layout.batch else []
         params = self._parameters(given, self._real(tensors))
-        value, *parts = _hessian(self.program, self.wrt, names, bool(extra))(*flat, *extra, *params)
+        value, *parts = self._derivatives(names, bool(extra))(*flat, *extra, *params)
         outside = self._outside(flat, names, layout)
         rows = [value, *parts]
         for k, x in enumerate(rows):
@@ -367,6 +411,10 @@ class Compiled(CompiledLoss):
         some = total != 0  # no samples: the mean is NaN, and nothing has a gradient
         return torch.where(some, value.sum() / torch.where(some, total, 1.0), torch.nan)
 
+    def _derivatives(self, names: frozenset[str], keep: bool) -> Callable[..., Sequence[Tensor]]:
+        """A function of the value, the gradients and the diagonals of the Hessians of every row."""
+        return _hessian(self.program, self.wrt, names, keep)
+
     def _variant(self, names: frozenset[str], keep: bool) -> Callable[..., Tensor]:
         """The printed module for the inputs that have a batch; made once."""
         self._make(names, keep)
@@ -381,6 +429,111 @@ class Compiled(CompiledLoss):
     # torch.compile runs it while it traces, and looks the module up afterwards. This is all that
     # torch.compiler.assume_constant_result does, but for loading torch.compile, which takes two seconds.
     _make._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+class WithFunctions(Compiled):
+    """A loss that is given functions; ``applying`` makes one with the functions of a call, and shares what is printed.
+
+    The functions are applied in plain torch, so that autograd finds its way into them. Rows that do not count are left out before.
+    """
+
+    functions: Functions = MappingProxyType({})
+    check = False
+
+    def applying(self, functions: Functions, check: bool) -> WithFunctions:
+        out = object.__new__(type(self))
+        out.__dict__ |= self.__dict__
+        out.functions, out.check = functions, check
+        if isinstance(self._measured, WithFunctions):
+            out._measured = self._measured.applying(functions, check)
+        return out
+
+    @property
+    def source(self) -> str:
+        return source(self.program, self.wrt)
+
+    def _check(self, inputs: Sequence[Any], given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """The arrays are looked at as those of any loss; what functions give is looked at when they have given it."""
+        (output,) = self.program.outputs
+        arrays = replace(self.program, outputs=(replace(output, expr=ZERO),), functions=(), requires=())
+        fn = compile_for(arrays, "numpy", (), self.convention.axes, {k: _plain(v) for k, v in {**self.params, **given}.items()})
+        fn(*map(_plain, inputs), **{k: _plain(v) for k, v in options.items()}, check=True)
+
+    def _variant(self, names: frozenset[str], keep: bool) -> Callable[..., Tensor]:
+        with self._lock:
+            if (names, False) not in self._variants:
+                self._variants[names, False] = _loaded_applying(_Sources(self.program, self.wrt, names, False), self.program.name)
+        return self._rows_that_count(self._variants[names, False], names, keep, one=True)
+
+    def _derivatives(self, names: frozenset[str], keep: bool) -> Callable[..., Sequence[Tensor]]:
+        return self._rows_that_count(_applying_rows(self.program, self.wrt, names), names, keep)
+
+    def _rows_that_count(self, printed: Any, names: frozenset[str], keep: bool, one: bool = False) -> Callable[..., Any]:
+        """The printed function of the rows that count, with the functions of this call; 0 for the other rows."""
+        run, slopes = printed
+        given = [OnTensors(self.name, f, self.functions[f.name], f.name in slopes, self.check) for f in self.program.functions]
+        n = len(self.program.inputs)
+
+        def whole(*args: Tensor) -> Any:
+            if not keep:
+                return run(*args, *given)
+            mask, flat, params = args[n], args[:n], args[n + 1 :]
+            at = mask.nonzero()[:, 0]
+            if len(at) == 0 and one:
+                return torch.zeros(mask.shape, dtype=self._float(args), device=mask.device)
+            if len(at) == len(mask):
+                return run(*flat, *params, *given)
+            kept = [x[at] if i.name in names else x for i, x in zip(self.program.inputs, flat, strict=True)]
+            out = run(*kept, *params, *given)
+            parts = out if isinstance(out, tuple) else (out,)
+            done = tuple(x.new_zeros((len(mask), *x.shape[1:])).index_copy(0, at, x) for x in parts)
+            return done if isinstance(out, tuple) else done[0]
+
+        return whole
+
+    def _float(self, args: Sequence[Tensor]) -> torch.dtype:
+        real = self._real(args[: len(self.program.inputs)])
+        return torch.get_default_dtype() if real is None else real.dtype
+
+
+class OnTensors(Given):
+    """A function on tensors, a module for one; autograd differentiates it."""
+
+    def __call__(self, *args: Tensor) -> Tensor:
+        rows = self.lengths([tuple(x.shape) for x in args])
+        out = self.call(*args)
+        if not isinstance(out, Tensor) or out.is_complex():
+            hint = "under torch a function takes and gives tensors; functions on arrays belong to the numpy backend"
+            raise LossError(f"{self.said} gave {type(out).__name__} where a tensor of real numbers is due", hint=hint)
+        self.check_shape(tuple(out.shape), rows)
+        if self.slopes and not out.requires_grad and any(x.requires_grad for x in args):
+            hint = "compute it from its argument by operations that autograd records: no detach(), no no_grad()"
+            raise LossError(f"{self.loss} needs derivatives of {self.function.name!r}, and what it gave has none", hint=hint)
+        if self.check:
+            self.check_values(_plain(out))
+        real = next((x.dtype for x in args if x.is_floating_point()), torch.get_default_dtype())
+        return out.to(real)
+
+
+def _loaded_applying(sources: _Sources, name: str) -> Any:
+    """A loss' ``apply``, which takes functions last, and the names of those that it differentiates."""
+
+    @functools.cache
+    def printed(function: str) -> Callable[..., Any]:
+        same, text = sources.part_function(function)
+        found: Callable[..., Any] = load(text, name)[same]
+        return found
+
+    made = sources.applying
+    names = load(made["source"], name)
+    names.setdefault("printed", printed)
+    return names["apply"], frozenset(made["slopes"])
+
+
+@functools.cache
+def _applying_rows(program: Program, wrt: tuple[str, ...], names: frozenset[str]) -> Any:
+    made = _Sources(program, wrt, names, False).applying_rows
+    return load(made["source"], program.name)["rows"], frozenset(made["slopes"])
 
 
 def _tensor(i: Input, x: Any, device: torch.device | None) -> Tensor:
@@ -483,10 +636,17 @@ def _flat(x: Tensor, place: Place, layout: Layout, each: bool = False) -> Tensor
 
 
 class LossModule(torch.nn.Module):
-    """A loss as a module: ``crit(*inputs)``. Hyper-parameters are buffers, those in ``learn`` parameters."""
+    """A loss as a module: ``crit(*inputs)``. Hyper-parameters are buffers, those in ``learn`` parameters; functions that are modules
+    are its submodules.
+    """
 
     def __init__(self, program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str) -> None:
         super().__init__()
+        functions = {f.name: params[f.name] for f in program.functions if f.name in params}
+        for name, f in functions.items():
+            if isinstance(f, torch.nn.Module):
+                self.add_module(f"function_{name}", f)
+        params = {k: v for k, v in params.items() if k not in functions}
         convention = Convention(program, None, params)
         values = convention.parameters({})
         for name in learn:
@@ -498,7 +658,7 @@ class LossModule(torch.nn.Module):
                 self.register_parameter(f"param_{name}", torch.nn.Parameter(tensor))
             else:
                 self.register_buffer(f"param_{name}", tensor)
-        self.compiled = compile_for(program, "torch", differentiable(program), {}, {})
+        self.compiled = compile_for(program, "torch", differentiable(program), {}, functions)
         self.reduction = convention.reduction(reduction)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:

@@ -36,6 +36,7 @@ from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import Range, postorder
 from lossdsl.ir.lengths import evaluate as evaluate_whole
 from lossdsl.ir.program import Output, Program
+from lossdsl.passes.slopes import worked_out
 from lossdsl.runtime.arithmetic import Measured, log2
 from lossdsl.runtime.evaluator import Evaluator, Meanings
 from lossdsl.runtime.exact import Arrays, Bound, Params, bind, entries, nearest_mpf
@@ -87,6 +88,7 @@ def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, 
     ``dtype`` rounds the numbers written in the program, and defaults, as code for this dtype does; without it they are exact.
     ``sizes`` gives lengths of axes that no input carries.
     """
+    program = written_out(program)
     bound = bind(program, arrays, params or {}, dtype, sizes)
     cap = cap or (_NEAR if any(e.op == "call" and slow(e.data) for e in postorder(program.roots)) else _FAR)
     ctx = context()
@@ -110,6 +112,11 @@ def evaluate(program: Program, arrays: Arrays, params: Params | None = None, *, 
         before, precision = now, min(2 * precision, limit)
     moved = {place for place in left if not level(before.get(place), now[place], digits)}
     return collect(bound, done | {place: now[place] for place in left}, moved, closest)
+
+
+def written_out(program: Program) -> Program:
+    """The program with the gradients inside it worked out and nothing else done to it."""
+    return worked_out(program, lambda p: p, lambda p: p)
 
 
 def context() -> Any:
@@ -244,7 +251,7 @@ def differences(program: Program, arrays: Arrays, params: Params | None = None, 
     The step is ``h``, and ``h*|x|`` at an entry x between -1 and 1 other than 0. Every ``stop`` has the value that it has at the
     point itself. A program with several outputs gives a dict by their names. The precision rises to at most ``cap`` digits.
     """
-    bound = bind(program, arrays, params or {}, dtype)
+    bound = bind(written_out(program), arrays, params or {}, dtype)
     if wrt not in bound.values:
         raise LossError(f"{program.name} has no input {wrt!r} to differentiate by", hint=did_you_mean(wrt, bound.values))
     flat, shape = bound.values[wrt]
@@ -256,7 +263,7 @@ def differences(program: Program, arrays: Arrays, params: Params | None = None, 
 def directional(program: Program, arrays: Arrays, params: Params | None = None, direction: Mapping[str, Any] | None = None,
                 h: float = 1e-20, *, cap: int = 800, dtype: Any = None) -> dict[str, Any]:
     """The derivative of each output along a direction, an array for each name that moves, by central differences."""
-    bound = bind(program, arrays, params or {}, dtype)
+    bound = bind(written_out(program), arrays, params or {}, dtype)
     moves: dict[str, dict[int, Any]] = {}
     for name, along in (direction or {}).items():
         flat, shape = entries(name, along)

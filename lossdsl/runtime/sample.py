@@ -15,13 +15,14 @@ from lossdsl.ir.lengths import evaluate
 from lossdsl.ir.program import Program
 from lossdsl.ir.text import expression
 from lossdsl.kinds import Interval, Kind
+from lossdsl.runtime.smooth import Smooth
 
 _SIZES = (5, 4, 3, 6, 7)
 
 
 def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (),
-           sizes: Mapping[str, int] | None = None) -> dict[str, NDArray[Any]]:
-    """A dict of arrays, one for each input: batch dimensions first, then the declared axes.
+           sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """A dict of arrays, one for each input: batch dimensions first, then the declared axes; of smooth functions where they are due.
 
     ``sizes`` gives the length of axes by name; others have the length that is declared, or get small different ones. The same
     seed gives the same arrays.
@@ -32,12 +33,15 @@ def sample(program: Program, seed: int = 0, batch: int | tuple[int, ...] = (),
         if n < 0:
             raise LossError(f"{what} of a sample of {program.name} has length {n}")
     rng = np.random.default_rng(seed)
-    return {i.name: draw(rng, i.kind, lead, lengths) for i in program.inputs}
+    arrays = {i.name: draw(rng, i.kind, lead, lengths) for i in program.inputs}
+    functions = {f.name: Smooth(rng, f.kind, lengths) for f in program.functions if f.kind is not None}
+    return {x.name: functions[x.name] if x.name in functions else arrays[x.name] for x in program.arguments} | functions
 
 
 def axis_sizes(program: Program, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
     """The length of each axis: what ``sizes`` says, else what is declared, with the defaults of hyper-parameters, else a small one."""
     names = dict.fromkeys(a for i in program.inputs for a in (*i.axes, *((i.kind.root,) if i.kind.root else ())))
+    names |= dict.fromkeys(a for f in program.functions if f.kind is not None for a, _ in f.kind.axes)
     declared = dict(program.lengths)
     out = {a: (sizes or {}).get(a, _SIZES[k % len(_SIZES)]) for k, a in enumerate(names) if a not in declared or a in (sizes or {})}
     for axis, length in declared.items():

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from lossdsl import pipeline
-from lossdsl.codegen.torch_module import Tower, single, standalone
+from lossdsl.codegen.printer import print_function, with_helpers
+from lossdsl.codegen.steps import print_steps
+from lossdsl.codegen.torch import TORCH
+from lossdsl.codegen.torch_module import Tower, real_names, single, standalone
 from lossdsl.ir.expr import ZERO, Index, ix, pw, ref
 from lossdsl.ir.program import BATCH, Input, Program
 from lossdsl.kinds import Kind
 from lossdsl.passes.batch import batched
+from lossdsl.passes.legalise import legalise
+from lossdsl.passes.staged import Staged, staged
+from lossdsl.schedule import schedule
 
 KEEP = "~keep"
 
@@ -25,6 +33,60 @@ def function(tower: Tower, name: str) -> list[str]:
     """One function with what it needs around it: the name under which it is printed, and its text."""
     same = tower.same(name)
     return [same, standalone(tower.function(same))]
+
+
+def applying(program: Program, names: frozenset[str], *, lazy: bool) -> dict[str, Any]:
+    """A module whose ``apply`` takes functions as its last arguments: they are applied in plain torch, between parts with closed forms.
+
+    ``slopes`` are the functions whose derivatives it needs. With ``lazy`` the second derivatives of part k are asked for as ``k:name``.
+    """
+    p, plan = _plan(program, names)
+    towers: list[Tower] = []
+
+    def part(name: str, q: Program) -> str:
+        towers.append(_part(q))
+        body = towers[-1].body(lazy=lazy, tag=f"{len(towers) - 1}:")
+        return f"def {name}():\n{textwrap.indent(body.strip(), '    ')}\n\n    return apply\n\n\n{name} = {name}()\n"
+
+    text = print_steps(p, plan, part, "apply", "The loss of every row; functions come last.", TORCH.reserved)
+    return {"source": with_helpers(text, TORCH), "slopes": plan.slopes}
+
+
+def part_function(program: Program, names: frozenset[str], name: str) -> list[str]:
+    """One function of a part that ``applying`` asks for: the name under which it is printed, and its text."""
+    _, plan = _plan(program, names)
+    parts: list[Program] = []
+
+    def part(_: str, q: Program) -> str:
+        parts.append(q)
+        return ""
+
+    print_steps(program, plan, part, "apply", "", ())
+    k, _, own = name.partition(":")
+    return function(_part(parts[int(k)]), own)
+
+
+def _plan(program: Program, names: frozenset[str]) -> tuple[Program, Staged]:
+    p = batched(pipeline.stable(program), set(names))
+    return p, staged(p)
+
+
+def _part(program: Program) -> Tower:
+    (output,) = program.outputs
+    named = replace(program, outputs=(replace(output, name="value"),))
+    return Tower(named, real_names(named), pipeline.closed_form, pipeline.numeric)
+
+
+def applying_rows(program: Program, wrt: Sequence[str], names: frozenset[str]) -> dict[str, Any]:
+    """A function of the value, the gradients and the diagonals of the Hessians of every row, and the functions that it differentiates."""
+    p = pipeline.numeric(pipeline.explicit(batched(pipeline.with_diagonals(program, wrt), names)))
+    plan = staged(p)
+
+    def part(name: str, q: Program) -> str:
+        legal = legalise(q, "torch")
+        return print_function(legal, schedule(legal), TORCH, name)
+
+    return {"source": with_helpers(print_steps(p, plan, part, "rows", "", TORCH.reserved), TORCH), "slopes": plan.slopes}
 
 
 def rows(program: Program, wrt: Sequence[str], names: frozenset[str], keep: bool) -> str:

@@ -71,6 +71,9 @@ def to_sympy(program: Program) -> Sym:
 
     Raises ``LossError`` naming the construct where SymPy cannot say it.
     """
+    if program.functions:
+        name = program.functions[0].name
+        raise LossError(f"{name!r} of {program.name} is a function that is given, and has no form in SymPy", hint=_HINT)
     if len(program.outputs) != 1:
         names = ", ".join(o.name for o in program.outputs)
         raise LossError(f"{program.name} gives several results ({names})", hint="a SymPy expression is one: take one name at a time")
@@ -106,7 +109,7 @@ class _Writer:
     def __init__(self, program: Program) -> None:
         self.ranges = Ranges(program, empty_axes=True)
         self.kinds = {x.name: x.kind for x in program.declared}
-        self.taken = set(self.kinds) | {name for name, _ in program.functions}
+        self.taken = set(self.kinds) | {f.name for f in program.functions}
         self.lengths: dict[str, Sym] = {}
         self.indices = self._indices(program)
         self.bases: dict[str, Sym] = {}
