@@ -223,6 +223,27 @@ def scatter_overwrites() -> None:
     replace_helper("scatter", "np.bincount(flat, values, size)", "np.bincount(flat[-1:], values[-1:], size)")
 
 
+@mutant
+def order_downwards() -> None:
+    replace_helper("order", "at = x.argsort(", "at = (-x).argsort(")
+
+
+@mutant
+def order_ignores_its_guard() -> None:
+    replace_helper("order", "if where is None:", "if True:")
+
+
+@mutant
+def others_with_itself() -> None:
+    replace_helper("but_one", "return before*after,", "return before*after*digits,")
+
+
+@mutant
+def product_rule_without_the_guard() -> None:
+    known = gradient.others
+    see(gradient, "others", lambda binders, body, guard: known(binders, body, TRUE))
+
+
 def killed(name: str, programs: int) -> str:
     """The first disagreement that a planted bug causes (none, if the name is empty), or nothing."""
     if name:

@@ -293,7 +293,7 @@ class Writer:
     def extreme_place(self, axis: str, scope: Scope) -> Code:
         """Where an array is largest or smallest along an axis."""
         self.tags.append("argmax")
-        op = self.pick(("argmax", "argmin"))
+        op = self.pick(("argmax", "argmin", "argsort"))
         name = {"n": "x", "k": "w"}[axis]
         new = self.fresh("m")
         inside = scope.bind((new, axis))
@@ -302,9 +302,9 @@ class Writer:
 
         def extreme(env: Env) -> int:
             values = [e.run({**env, new: i}) for i in range(self.sizes[axis])]
-            return values.index(best(values))
+            return sorted(range(len(values)), key=values.__getitem__)[1] if op == "argsort" else values.index(best(values))
 
-        return Code(f"{op}[{new} in {axis}]({e.text})", ATOM, extreme)
+        return Code(f"{op}[{new} in {axis}]({e.text}){'[1]' if op == 'argsort' else ''}", ATOM, extreme)
 
     def element(self, array: Array, scope: Scope) -> Code:
         """An array at some place, by position, by name or, where its own indices are in sight, bare."""
@@ -746,7 +746,7 @@ class Writer:
         return Code(f" | {c.text}", ATOM, c.run)
 
     def reduction(self, scope: Scope, d: int) -> Code:
-        op = self.pick(("sum", "sum", "mean", "max", "min", "logsumexp", "norm", "count", "softmax", "weighted", "log_softmax", "sum"))
+        op = self.pick(("sum", "sum", "mean", "max", "min", "logsumexp", "norm", "count", "softmax", "weighted", "log_softmax", "sum", "prod", "var", "std", "order", "order"))
         bracket = self.bracket(scope)
         g = self.guard(bracket, d)
         head = f"[{bracket.text}{g.text}]"
@@ -756,13 +756,19 @@ class Writer:
             return Code(f"count{head}({c.text})", ATOM, lambda env: sum(1 for x in bracket.points(env) if g.run(x) and c.run(x)))
         if op in ("softmax", "log_softmax"):
             return self.softmax(op, scope, d)
-        e = self.real(bracket.scope, d) if op != "logsumexp" else self.tame(bracket.scope, d)
+        if op == "order":
+            return self.order(scope, d)
+        e = self.real(bracket.scope, d) if op not in ("logsumexp", "prod") else self.tame(bracket.scope, d)
+        if op in ("var", "std"):  # of what does not vary, rounding alone decides how far it is from 0
+            e = self.varied(e, [name for name, _ in bracket.names])
 
         def values(env: Env) -> list[float]:
             return [e.run(x) for x in bracket.points(env) if g.run(x)]
 
         if op == "sum":
             return Code(f"sum{head}({e.text})", ATOM, lambda env: sum(values(env)))
+        if op == "prod":
+            return Code(f"prod{head}({e.text})", ATOM, lambda env: math.prod(values(env)))
         if op == "norm":
             return Code(f"norm{head}({e.text})", ATOM, lambda env: math.sqrt(sum(v * v for v in values(env))))
         default = self.real(scope, 0) if g.text else None
@@ -776,7 +782,7 @@ class Writer:
                 return divide(sum(v * t for v, t in kept), sum(t for _, t in kept)) if kept else float(default.run(env))
 
             return Code(f"mean{head}({e.text}, weight = {w.text}, default = {default.text})", ATOM, weighted)
-        folds: dict[str, Callable[[list[float]], float]] = {"mean": lambda v: sum(v) / len(v), "max": extreme(max), "min": extreme(min), "logsumexp": lse}
+        folds: dict[str, Callable[[list[float]], float]] = {"mean": lambda v: sum(v) / len(v), "max": extreme(max), "min": extreme(min), "logsumexp": lse, "var": variance, "std": lambda v: math.sqrt(variance(v))}
 
         def fold(env: Env) -> float:
             found = values(env)
@@ -786,6 +792,44 @@ class Writer:
             return float(default.run(env))
 
         return Code(f"{op}{head}({e.text}{tail})", ATOM, fold)
+
+    def varied(self, e: Code, names: Sequence[str]) -> Code:
+        """A number that differs from one index to the next."""
+        steps = [(name, 3 * k + 2) for k, name in enumerate(names)]
+        text = " + ".join([e.at(SUM), *(f"{name}/{n}" for name, n in steps)])
+        return Code(text, SUM, lambda env: e.run(env) + sum(env[name] / n for name, n in steps))
+
+    def order(self, scope: Scope, d: int) -> Code:
+        """What sorts, ranks or runs along an axis, summed against something; under a guard, at the first place."""
+        axis = self.pick(self.reducible(scope))
+        self.axes.add(axis)
+        new, other = self.fresh("o"), self.fresh("t")
+        inside = scope.bind((new, axis))
+        e = self.real(inside, d)
+        op = self.pick(("sort", "sort", "argsort", "cumsum", "rank"))
+        falling = op != "cumsum" and self.chance(40)
+        c = self.condition(inside, 0) if self.chance(55) else None
+        self.tags.append("r:" + op)
+        size = self.length(axis)
+
+        def results(env: Env) -> list[float]:
+            """The values at all places; only the first counts where a guard leaves some out."""
+            kept = [i for i in range(size(env)) if i == 0 or c is None or c.run({**env, new: i})]
+            found = {i: e.run({**env, new: i}) for i in kept}
+            if op == "cumsum":
+                return [sum(found[j] for j in kept if j <= i) for i in range(size(env))]
+            before = (lambda a, b: a > b) if falling else (lambda a, b: a < b)
+            if op == "rank":
+                return [1 + sum(before(found[j], found[i]) for j in kept) if i in found else nan for i in range(size(env))]
+            order = sorted(kept, key=lambda i: (found[i] != found[i], 0 if found[i] != found[i] else -found[i] if falling else found[i]))
+            return [float(i) if op == "argsort" else found[i] for i in order]
+
+        guard = f" | {new} == 0 or {c.at(AND)}" if c else ""
+        text = f"{op}[{new} in {axis}{guard}]({e.text}{', order = descending' if falling else ''})"
+        if c:
+            return Code(f"{text}[0]", ATOM, lambda env: results(env)[0])
+        w = self.real(scope.bind((other, axis)), d - 1)
+        return Code(f"sum[{other} in {axis}]({w.at(PROD)}*{text}[{other}])", ATOM, lambda env: sum(w.run({**env, other: i}) * v for i, v in enumerate(results(env))))
 
     def softmax(self, op: str, scope: Scope, d: int) -> Code:
         """A distribution along an axis, summed against something or looked up at a place."""
@@ -1020,6 +1064,11 @@ class Bracket:
 
 def lse(values: Sequence[float]) -> float:
     return log(sum(exp(v) for v in values))
+
+
+def variance(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return sum((v - mean) ** 2 for v in values) / len(values)
 
 
 def extreme(best: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:

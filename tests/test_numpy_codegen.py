@@ -101,6 +101,7 @@ B = Index(Range(ONE, num(4)), "b")
 C = Index(Range(ONE, num(4)), "c")
 T = Index(Range(ZERO, top), "b")
 S = Index(Range(ZERO, top), "s")
+P = Index(Range(sub(top, TWO), top), "p")
 
 # output indices, expression
 TABLE: dict[str, tuple[tuple[Index, ...], Expr]] = {
@@ -231,6 +232,14 @@ TABLE: dict[str, tuple[tuple[Index, ...], Expr]] = {
     "scatter where": ((K,), red("sum", [N], at("v", N), and_(cmp("==", at("y", N), ix(K)), cmp(">", at("v", N), ZERO)))),
     "scatter of a gather": ((K,), red("sum", [N], at("s", N, K), cmp("==", at("y", N), ix(K)))),
     "scatter of a constant": ((K,), red("sum", [N], HALF, cmp("==", at("y", N), ix(K)))),
+    "scatter into a range": ((), red("sum", [B], mul(ix(B), pow_(red("sum", [N], at("v", N), cmp("==", at("c", N), ix(B))), TWO)))),
+    "scatter into a range from a parameter": ((), red("sum", [P], mul(ix(P), pow_(red("sum", [N], at("v", N), cmp("==", at("c", N), ix(P))), TWO)))),
+    "all but one of a range": ((), red("sum", [B, C], mul(call("abs", f), add(ix(B), pow_(t, ix(C)))), cmp("!=", ix(B), ix(C)))),
+    "product of the others in a range": ((), red("sum", [B], mul(f, red("prod", [C], mul(t, ix(C)), cmp("!=", ix(C), ix(B)))))),
+    "one entry of a range": ((), red("sum", [B, N], mul(ix(B), pow_(sub(at("v", N), iverson(cmp("==", ix(B), at("c", N)))), TWO)))),
+    "order in a range from a parameter": ((), red("sum", [S], mul(ix(S), order(P, call("sin", mul(f, ix(P))), ix(S))), cmp("<", ix(S), TWO))),
+    "maximum in a range from a parameter": ((N,), red("argmax", [P], call("sin", mul(at("v", N), ix(P))))),
+    "pairs of rows at a class": ((I,), red("max", [J, D], add(mul(at("s", I, at("y", J)), at("x", I, D)), at("p", I, J)))),
     "scatter by a maximum": ((K,), red("sum", [N], at("v", N), cmp("==", red("argmax", [K], at("s", N, K)), ix(K)))),
     "scatter to two places": ((I, K), red("sum", [N, D], at("x", N, D), and_(cmp("==", at("y", N), ix(K)), cmp("==", at("c", N), ix(I))))),
     "pairs with places": ((I,), red("sum", [J, D], mul(call("abs", sub(at("x", I, D), at("x", J, D))), sub(ix(I), ix(J))))),

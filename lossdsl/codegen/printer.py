@@ -235,6 +235,11 @@ class _Printer:
             self.sizes[axis] = self.names.take("batch" if axis.startswith("~") else axis)
         return self.sizes[axis]
 
+    def _first(self, axis: Range) -> str:
+        """The first number of a range, as an atom."""
+        text = self.backend.int_(self._value(axis.lo).text)
+        return text if text.isdigit() or text.endswith(")") else f"({text})"
+
     def _range(self, axis: Range) -> str:
         lo, hi = (self.backend.int_(self._value(e).text) for e in (axis.lo, axis.hi))
         stop = str(int(hi) + 1) if hi.lstrip("-").isdigit() else f"{hi} + 1"
@@ -402,8 +407,7 @@ class _Printer:
         """The position in an array of what has an index on an axis."""
         if not isinstance(axis, Range) or axis.lo is ZERO:
             return place
-        lo = self.backend.int_(self._value(axis.lo).atom())
-        return Val(f"{place.atom(PLUS)} - {lo if lo.isdigit() or lo.endswith(')') else f'({lo})'}", PLUS, place.dims, place.type)
+        return Val(f"{place.atom(PLUS)} - {self._first(axis)}", PLUS, place.dims, place.type)
 
     def _of(self, e: Expr) -> Val:
         return self._arange(e.data) if e.op == "ix" else self.vals[e]
@@ -569,7 +573,14 @@ class _Printer:
         moving = frozenset(i for k in loose for i in e.args[k].free)
         computed = [k for k, a in enumerate(e.args) if k in loose or a.data in moving or e.args.count(a) > 1]
         rest = [k for k in range(len(e.args)) if k not in computed]
-        array = base.text if computed == list(range(len(computed))) else self.backend.transpose(base.text, computed + rest)
+        rows = next((k for k in rest if self.block and e.args[k].data == self.block.index), None)
+        first = [] if rows is None else [rows]  # inside a function over blocks of rows, the array's rows are an argument
+        places = [*first, *(k for k in range(len(e.args)) if k not in first)]
+        array = base.text if places == sorted(places) else self.backend.transpose(base.text, places)
+        if rows is not None:
+            array = self._blocked(Val(array, ATOM, (e.args[rows].data,), base.type, base)).text
+        order = [places.index(k) for k in computed + rest]
+        array = array if order == sorted(order) else self.backend.transpose(array, order)
         dims = self._dims(*(e.args[k].free for k in computed))
         axes = self._axes(e)
         at = [self._position(self._from_start(self._of(e.args[k]), axes[k]), dims) for k in computed]
@@ -626,8 +637,7 @@ class _Printer:
         """A place along an axis as the value of the index there."""
         if not isinstance(axis, Range):
             return place
-        lo = self._value(axis.lo)
-        return Val(f"{place.text} + {lo.atom(PLUS)}", PLUS, place.dims, place.type)
+        return Val(f"{place.text} + {self._first(axis)}", PLUS, place.dims, place.type)
 
     def _product_of(self, stage: Stage) -> Val:
         """A product, or for each entry that of all the others."""

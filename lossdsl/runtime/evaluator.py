@@ -333,7 +333,8 @@ class Evaluator:
         unknown = [k for k, x in enumerate(values) if x != x]
         order = sorted((k for k, x in enumerate(values) if x == x), key=values.__getitem__)
         for a, b in pairwise(order):
-            self.arithmetic.decide(terms[a], terms[b])
+            if terms[a] is not terms[b]:
+                self.arithmetic.decide(terms[a], terms[b])
         return [self.arithmetic.leaf(self.ctx.make_mpf(from_int(points[k][0]))) for k in (*order, *unknown)]
 
     def walk(self, node: Node, terms: list[Any], points: list[tuple[int, ...]]) -> Generator[Node, None, None]:

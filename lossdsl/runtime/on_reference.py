@@ -76,7 +76,7 @@ class Compiled(CompiledLoss):
             first = gradient(call.program, [name])
             slope, full = call.rows(first), call.rows(jacobian(first, name))
             size = int(np.prod(slope.shape[1:], dtype=int))
-            diagonal = full.reshape(-1, size, size)[:, np.arange(size), np.arange(size)].reshape(slope.shape)
+            diagonal = full.reshape(len(slope), size, size)[:, np.arange(size), np.arange(size)].reshape(slope.shape)
             slopes.append(call.each(name, slope))
             diagonals.append(call.each(name, diagonal))
         return call.reduced(call.rows(call.program)), _one(slopes), _one(diagonals)
