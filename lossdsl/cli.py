@@ -95,26 +95,55 @@ def source(what: What, backend: Annotated[str, typer.Option(help="numpy or torch
     _print([loss.source(backend) for loss in _losses(what)])
 
 
-@app.command()
-def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The .loss files to check.")]) -> None:
-    """Print the errors and warnings of .loss files; the exit status is 1 if there is an error."""
-    from lossdsl.frontend import load_text_with_warnings
+Places = Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER|-...", help="The .loss files; - is the standard input.")]
+Names = Annotated[list[str] | None, typer.Option(metavar="NAME", help="A warning; may be repeated, and several stand with commas.")]
 
+
+def _paths(places: Sequence[Path]) -> list[Path]:
+    """Files, and the .loss files of folders."""
+    return [p for place in places for p in (sorted(place.rglob("*.loss")) if place.is_dir() else [place])]
+
+
+def _named(names: list[str] | None) -> list[str]:
+    return [n.strip() for name in names or () for n in name.split(",") if n.strip()]
+
+
+@app.command()
+def check(
+    places: Annotated[list[Path] | None, typer.Argument(metavar="FILE|FOLDER...", help="The .loss files to check.")] = None,
+    ignore: Names = None,
+    select: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Give this warning only; may be repeated.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A warning is an error, and a loss has a docstring and a source.")] = False,
+    list_warnings: Annotated[bool, typer.Option("--list-warnings", help="Print the warnings, with reasons and fixes.")] = False,
+) -> None:
+    """Print the errors and warnings of .loss files; the exit status is 1 if there is an error.
+
+    A comment in or above a definition turns warnings off in it: # lossdsl: ignore NAME, NAME: why
+    """
+    from lossdsl.frontend.files import read as read_text
+    from lossdsl.quality.lint import LINTS, check_name, lint
+
+    if list_warnings:
+        print("\n".join(f"{x.name}{' (--strict)' * x.strict}\n    {x.reason}\n    fix: {x.fix}" for x in LINTS.values()))
+        return
+    if not places:
+        raise typer.BadParameter("name files or folders to check")
+    chosen, left = _named(select), _named(ignore)
+    for name in (*chosen, *left):
+        check_name(name)
     failed = False
-    for path in files:
+    for path in _paths(places):
         try:
-            losses = lossdsl.read(path)
+            losses, remarks = lint(read_text(path), str(path), (path.parent,), select=chosen, ignore=left, strict=strict)
         except LossError as error:
             failed = True
             print(error)
         else:
-            _, warnings = load_text_with_warnings(path.read_text(encoding="utf-8"), str(path), (path.parent,))
-            print(*warnings, f"{path}: {', '.join(losses)}: ok", sep="\n")
+            found = f", {len(remarks)} warning{'s' * (len(remarks) != 1)}" if remarks else ""
+            print(*remarks, f"{path}: {', '.join(losses)}: ok{found}", sep="\n")
+            failed = failed or (strict and bool(remarks))
     if failed:
         raise typer.Exit(1)
-
-
-Places = Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER|-...", help="The .loss files; - is the standard input.")]
 
 
 @app.command()
@@ -124,7 +153,7 @@ def fmt(
     diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")] = False,
 ) -> None:
     """Lay .loss files out in the one style; what they mean, their comments and docstrings stay."""
-    paths = [p for place in places for p in (sorted(place.rglob("*.loss")) if place.is_dir() else [place])]
+    paths = _paths(places)
     changed, failed = 0, False
     for path in paths:
         try:

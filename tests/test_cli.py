@@ -93,7 +93,7 @@ def test_check_warns(capsys: Captured, tmp_path: Path) -> None:
     path = tmp_path / "odd.loss"
     path.write_text("a(x: real; b = 1) = x^2\n", encoding="utf-8")
     code, out, _ = run(capsys, "check", str(path))
-    assert code == 0 and f"{path}:1:12: warning: " in out and out.endswith(f"{path}: a: ok\n")
+    assert code == 0 and f"{path}:1:12: warning: " in out and out.endswith(f"{path}: a: ok, 1 warning\n")
 
 
 def test_module_runs_as_a_program() -> None:

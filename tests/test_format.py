@@ -83,6 +83,11 @@ PAIRS = {
     "numbers keep their spelling": ("a(x) = 1.50*x + 1e-3 - .5 + 0.10", "a(x) = 1.50*x + 1e-3 - .5 + 0.10"),
     "parentheses are kept": ("a(x)=((x))+(x*x)", "a(x) = ((x)) + (x*x)"),
     "words": ("a(x)=piecewise(1 if not(x>0)and x<2or x==3,0otherwise)", "a(x) = piecewise(1 if not (x > 0) and x < 2 or x == 3, 0 otherwise)"),
+    "a range that starts with a point": ("a(x)=sum[b in 0 .. .5](b*x)", "a(x) = sum[b in 0.. .5](b*x)"),
+    "axes": (
+        "a(x:real[n,q=4],y:real[d,(k,s=S)],h:real[b in 0 .. bins];bins:integer=3,S:integer=2)=sum[b in 0..bins](h)",
+        "a(x: real[n, q = 4], y: real[d, (k, s = S)], h: real[b in 0..bins];\n        bins: integer = 3, S: integer = 2) =\n    sum[b in 0..bins](h)",
+    ),
     "a range": ("a(x)=sum[b in -1 .. 3|b!=0](b*x)", "a(x) = sum[b in -1..3 | b != 0](b*x)"),
     "named values": ("a(x: real[n])=max[n|x>0](x,default=0)+mean[n](x;weight=2)", "a(x: real[n]) = max[n | x > 0](x, default = 0) + mean[n](x; weight = 2)"),
     "only hyper-parameters": ("a(;c=1)=c*r", "a(; c = 1) = c*r"),

@@ -11,11 +11,10 @@ import pytest
 
 from lossdsl import cache
 from lossdsl.errors import LossError
-from lossdsl.frontend import library_names, load_library, load_path, load_text, load_text_with_warnings
+from lossdsl.frontend import library_names, load_library, load_path, load_text
 from lossdsl.frontend.bounds import escapes
 from lossdsl.frontend.fit import misfit
 from lossdsl.frontend.parse import Build, parse
-from lossdsl.frontend.remarks import NAMES
 from lossdsl.frontend.steps import Steps, run
 from lossdsl.frontend.tables import OPTIONS, load
 from lossdsl.frontend.values import sort_of
@@ -276,34 +275,6 @@ OUTSIDE = [
 def test_an_index_is_inside_where_that_follows(body: str) -> None:
     p = load_text(f"a(x: real[n], y: class(n); k: integer = 1) = {body}")["a"]
     assert bool(escapes(p)) == (body in OUTSIDE)
-
-
-# -- warnings -----------------------------------------------------------------------------------------------------------
-
-REMARKS = {
-    "unused-index": ("a(x: real[n]) = sum[i, j in n](x[i])", "a(x: real[n]) = sum[i, j in n](x[i]*x[j])"),
-    "unused-local": ("a(f, y) = f - y where u = f", "a(f, y) = u - y where u = f"),
-    "unused-parameter": ("a(f, y; c = 1) = f - y", "a(f, y; c = 1) = c*(f - y)"),
-    "index-leaves-axis": ("a(x: real[n]) = sum[n](x[n + 1])", "a(x: real[n]) = sum[n | n + 1 < size(n)](x[n + 1])"),
-    "one-minus-condition": ("a(x) = (1 - (x > 0))*x", "a(x) = (not x > 0)*x"),
-    "log-of-unit": ("a(p: unit) = log(p)", "a(p: prob) = log(p)"),
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_warning_has_a_name_a_place_and_a_way_to_mend_it(name: str) -> None:
-    warned, mended = REMARKS[name]
-    (remark,) = load_text_with_warnings(warned)[1]
-    assert remark.name == name and remark.hint and str(remark).startswith("<text>:1:") and f"[{name}]" in str(remark)
-    assert load_text_with_warnings(mended)[1] == []
-
-
-@pytest.mark.parametrize("name", library_names())
-def test_the_library_has_no_warnings(name: str) -> None:
-    from lossdsl.frontend.library import library_entry
-
-    entry = library_entry(name)
-    assert entry is not None and run(entry.lowered({})).remarks == ()
 
 
 # -- files and what names mean in them ------------------------------------------------------------------------------------

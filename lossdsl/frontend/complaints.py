@@ -8,8 +8,8 @@ from typing import Any
 
 from lossdsl.errors import LossError, Source, Span
 from lossdsl.frontend import hints
+from lossdsl.frontend.comments import OPAQUE, without_comments
 
-_SKIP = re.compile(r'"""[\s\S]*?(?:"""|\Z)|"[^"\n]*"|#[^\n]*')
 _NAME = re.compile(r"[^\W\d]\w*")
 _FOUND = re.compile(r"[^\W\d]\w*|(?:\d+(?:\.\d+)?|\.\d+)|<=|>=|==|!=|->|\.\.+|\*\*|&&|\|\||\+\+|--|=<|<>|:=|//|\S")
 
@@ -105,7 +105,7 @@ def check_depth(source: Source, base: int, chunk: str, most: int) -> None:
 
 def check_signs(source: Source, base: int, chunk: str) -> None:
     """Signs that would be read as two."""
-    for m in re.finditer(_SKIP.pattern + r"|\.\.\.+", chunk):
+    for m in re.finditer(OPAQUE.pattern + r"|\.\.\.+", chunk):
         if m[0].startswith("..."):
             raise _fail(
                 source,
@@ -122,7 +122,7 @@ def _half_open(chunk: str, stack: list[tuple[str, int]], place: int) -> bool:
 
 
 def _brackets(chunk: str) -> Iterator[tuple[str, int]]:
-    for m in re.finditer(_SKIP.pattern + r"|[()\[\]]", chunk):
+    for m in re.finditer(OPAQUE.pattern + r"|[()\[\]]", chunk):
         if len(m[0]) == 1 and m[0] in "()[]":
             yield m[0], m.start()
 
@@ -144,11 +144,6 @@ def syntax_error(source: Source, base: int, chunk: str, error: Any) -> LossError
     word = _found(source.text, start)
     hint = hints.hint(without_comments(chunk[:place]), chunk[place:], word, expected)
     return _fail(source, start, start + len(word), f"expected {_words(expected)}, found '{_short(word)}'", hint)
-
-
-def without_comments(chunk: str) -> str:
-    """The text with comments blanked out, so that an end is the end of what counts."""
-    return re.sub(_SKIP.pattern, lambda m: " " * len(m[0]) if m[0][0] == "#" else m[0], chunk)
 
 
 def _short(word: str) -> str:

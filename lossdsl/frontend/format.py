@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lossdsl.errors import LossError, Source, Span
+from lossdsl.frontend.comments import count_above, places
 from lossdsl.frontend.files import clean
 from lossdsl.frontend.layout import Break, Doc, Flat, Group, Line, Nest, Remark, Try, cat, flat_text, is_hard, render
 from lossdsl.frontend.parse import chunks, parse
@@ -71,23 +72,21 @@ def _formatted(text: str) -> tuple[str, tuple[list[str], list[str]]]:
 
 # -- comments ---------------------------------------------------------------------------------------------------------
 
-_COMMENT = re.compile(r"#[^\n]*")
 _GAP = re.compile(r'"""[\s\S]*?"""|"[^"\n]*"|(?P<gap>(?:[^\S]|#[^\n]*)+)')
 
 
 def _comments(text: str, start: int, end: int) -> list[str]:
-    return [m[0].rstrip() for m in _COMMENT.finditer(text, start, end)]
+    return [said for _, said in places(text, start, end)]
 
 
 def _remarks(text: str, start: int, end: int) -> tuple[list[Remark], bool]:
     """The comments between two tokens, and whether an empty line stands before the second of them."""
     out: list[Remark] = []
     place = start
-    for m in _COMMENT.finditer(text, start, end):
-        lines = text.count("\n", place, m.start())
-        own = lines > 0 or start == 0
-        out.append(Remark(m[0].rstrip(), own, lines > 1))
-        place = m.end()
+    for at, said in places(text, start, end):
+        lines = text.count("\n", place, at)
+        out.append(Remark(said, lines > 0 or start == 0, lines > 1))
+        place = at
     return out, text.count("\n", place, end) > 1
 
 
@@ -111,30 +110,19 @@ class _Gaps:
 def _between(text: str, start: int, end: int, before: _Laid, *, last: bool) -> list[str]:
     """The lines between two definitions; indented comments belong to the first, the others stand before the second."""
     remarks, blank = _remarks(text, start, end)
-    starts = [m.start() for m in _COMMENT.finditer(text, start, end)]
+    above = count_above(text, start, [at for at, _ in places(text, start, end)])
     out: list[str] = []
-    k = 0
-    while start > 0 and k < len(remarks) and (not remarks[k].own or _column(text, starts[k]) > 0):
-        r = remarks[k]
+    for r in remarks[:above]:
         alone = r.own or before.closed
         out.append(("\n" * (1 + r.blank) + " " * before.indent if alone else "  ") + r.text)
-        k += 1
-    rest = remarks[k:]
-    first = True
-    for r in rest:
-        attached = not last and not blank and not any(x.blank for x in rest[1:])
-        gap = r.blank or (first and attached)
-        out.append(("\n" * (1 + gap) if start > 0 or not first else "") + r.text)
-        first = False
-    if last:
-        return out
-    if start == 0 and not remarks:
+    rest = remarks[above:]
+    attached = not last and not blank and not any(r.blank for r in rest[1:])
+    for k, r in enumerate(rest):
+        gap = r.blank or (k == 0 and attached)
+        out.append(("\n" * (1 + gap) if start > 0 or k > 0 else "") + r.text)
+    if last or (start == 0 and not remarks):
         return out
     return [*out, "\n\n" if blank or not rest else "\n"]
-
-
-def _column(text: str, place: int) -> int:
-    return place - text.rfind("\n", 0, place) - 1
 
 
 # -- the tree of tokens -----------------------------------------------------------------------------------------------
@@ -348,9 +336,8 @@ class _Writer:
         return _Piece(body, base.start, right.end, base.lead, _closing(last, right), "call")
 
     def binder(self, c: list[Any]) -> _Piece:
-        name, word, low, *more = map(_piece, c)
-        apart = " " if more and flat_text(more[1].body).startswith(".") else ""
-        return _joined(name, " ", word, " ", low, *more[:1], apart, *more[1:])
+        name, word, *ends = map(_piece, c)
+        return _joined(name, " ", word, " ", *ends)
 
     # -- definitions
 
@@ -459,11 +446,14 @@ def _joined(*parts: _Piece | str) -> _Piece:
     pieces = [p for p in parts if isinstance(p, _Piece)]
     first, last = pieces[0], pieces[-1]
     out: list[Doc] = []
+    dots = False  # a range, whose dots and the point of a number would be read as one sign
     for p in parts:
         if isinstance(p, str):
             out.append(p)
         else:
-            out += [*(p.lead if p is not first else ()), p.body, *(p.trail if p is not last else ())]
+            apart = " " if dots and flat_text(p.body).startswith(".") else ""
+            out += [*(p.lead if p is not first else ()), apart, p.body, *(p.trail if p is not last else ())]
+            dots = p.token == "RANGE"
     return _Piece(cat(*out), first.start, last.end, first.lead, last.trail)
 
 

@@ -26,7 +26,7 @@ from lossdsl.ir.store import packed, unpacked
 if TYPE_CHECKING:
     from pathlib import Path
 
-_lock = threading.RLock()
+lock = threading.RLock()
 _library: dict[tuple[str, str], Program] = {}  # what this process has met
 
 
@@ -56,7 +56,7 @@ def load_library(name: str, functions: Mapping[str, str] | None = None) -> Progr
     """A loss of the library."""
     given = functions or {}
     key = name, _listed(given)
-    with _lock:
+    with lock:
         if key in _library:
             return _library[key]
         kept = _name("library", *key)
@@ -77,7 +77,7 @@ def load_library(name: str, functions: Mapping[str, str] | None = None) -> Progr
 
 def _loaded(text: str, origin: str, folders: Sequence[Path], functions: Mapping[str, str]) -> tuple[dict[str, Program], list[Remark]]:
     source = Source(clean(text), origin)
-    with _lock:
+    with lock:
         kept = _name("text", source.text, origin, json.dumps([str(f) for f in folders]), _listed(functions))
         found = cache.find(kept)
         if found is not None:

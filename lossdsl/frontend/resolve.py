@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol
 from lossdsl.errors import LossError, NotYet, Source, Span, did_you_mean, listed
 from lossdsl.frontend import syntax, words
 from lossdsl.frontend.axes import Ends, declared_axes, flat, kinds_of, ranged
-from lossdsl.frontend.complaints import without_comments
+from lossdsl.frontend.comments import without_comments
 from lossdsl.frontend.steps import Steps
 from lossdsl.ir.program import Input, Note, Param
 from lossdsl.kinds import KINDS, FunctionKind, Interval, Kind

@@ -1,0 +1,1 @@
+"""What is said of losses beyond their meaning: lints."""
