@@ -296,7 +296,7 @@ def keeps(case: Case, seed: int) -> None:
         same(text)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(cases(), st.integers(0, 2**32))
 def test_random_programs(case: Case, seed: int) -> None:
     keeps(case, seed)
