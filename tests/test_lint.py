@@ -401,8 +401,20 @@ def test_select_and_ignore() -> None:
         assert (caught.value.hint or "").startswith("did you mean unused-local")
 
 
-def test_a_template_has_no_warnings() -> None:
-    assert names("_t(x; g: (real) -> real) = g(x)\n\na(x) = _t(x; g = abs)") == []
+GIVEN = [
+    "a(x: real[d], critic: (real[d]) -> real; lam: positive = 10) = lam*(norm(grad[x](critic(x))) - 1)^2",
+    "a(x: real, y: real, h: (real) -> real) = piecewise((h(x) - y)^2 if h(x) > 0, y^2 otherwise)",
+    "a(x: real, y: positive; h: (real) -> real) = (log(h(x)) - log(y))^2 + max(0, h(x))/abs(h(x))",
+    "a(x: real[n, d], h: (real[d]) -> real[d]) = mean[n](sqdist[d](h[d](x), x))",
+    "_t(x; g: (real) -> real) = g(x)^2\n\na(x) = _t(x; g = abs)",
+    "a(x: real[n], p: real[d, (k, s = S)]; S: integer = 2) = mean[n](x^2) + sum[d, k, s](p^2)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", GIVEN)
+def test_nothing_is_said_of_what_a_given_function_may_be(text: str) -> None:
+    programs, remarks = lint(text)
+    assert [str(r) for r in remarks] == [] and programs == load_text(text)
 
 
 def test_a_text_with_a_mistake_is_refused_as_ever() -> None:

@@ -62,7 +62,7 @@ def watched(text: str, origin: str = "<text>", folders: Sequence[Path] = ()) -> 
         file = File(text, origin, folders)
         programs, _ = file_programs(file, {})
         definitions = [e.definition for e in file.entries.values()]
-        return programs, [_watch(file, d, definitions) for d in definitions if not file.entries[d.name].is_template()]
+        return programs, [_watch(file, d, definitions) for d in definitions]
 
 
 def _watch(file: File, definition: syntax.Definition, siblings: Sequence[syntax.Definition]) -> Watched:

@@ -173,6 +173,8 @@ class Ranges:
         body, guard = e.args[:2]
         if e.data[0] == "argsort":
             return _red_position(Reach(REAL), ordered_on(e) is not None)
+        if e.data[0] not in _REDUCTIONS:  # a function that the caller gives, or a gradient of what holds one
+            return Reach(EVERYTHING, nan=True)
         some = guard is TRUE and all(self._occupied(b.axis) for b in e.data[1])
         return _REDUCTIONS[e.data[0]](self.memo[body], some)
 
@@ -203,7 +205,7 @@ def _needs(e: Expr) -> tuple[Expr, ...]:
     ends = tuple(x for a in axes if isinstance(a, Range) for x in (a.lo, a.hi))
     if e.op == "pw":
         return (*e.args[:-1:2], e.args[-1])
-    if e.op == "red" and e.data[0] == "argsort":
+    if e.op == "red" and e.data[0] not in _REDUCTIONS:
         return ()
     return (e.args[0], *ends) if e.op == "red" else (*e.args, *ends)
 

@@ -113,6 +113,10 @@ class Subject:
 
     # -- values
 
+    def kind(self, e: Expr) -> Kind | None:
+        """The kind of the declared name that an expression reads, if that is all it does."""
+        return self.declared[e.data].kind if e.op == "ref" and e.data in self.declared else None
+
     @property
     def is_number(self) -> bool:
         """Whether the value is one number, and no array."""
@@ -138,7 +142,7 @@ class Subject:
         With ``defaults``, hyper-parameters that have a default have no other value.
         """
         requires = self.program.requires
-        names = sorted(references([*exprs, *requires]) - {but})
+        names = sorted((references([*exprs, *requires]) & self.declared.keys()) - {but})
         choices = [_candidates(self.declared[name], defaults) for name in names]
         # near the start of each list first: the sum of the places decides
         order = sorted(islice(product(*(range(len(c)) for c in choices)), 4 * _MOST), key=sum)

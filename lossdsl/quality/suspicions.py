@@ -17,8 +17,10 @@ from lossdsl.ir.expr import NAN, ONE, TRUE, Expr, branches, ix, open_red, postor
 from lossdsl.ir.ranges import Ranges, Reach
 from lossdsl.kinds import Interval
 from lossdsl.passes.gradient import gradient
+from lossdsl.pipeline import explicit
 from lossdsl.quality import pieces
 from lossdsl.quality.subject import Finding, Point, Subject, called, decided, is_point
+from lossdsl.reductions import REDUCTIONS
 
 Find = Callable[[Subject], Iterator[Finding]]
 
@@ -64,7 +66,7 @@ def _outermost(e: Expr) -> list[Expr]:
     while stack:
         x = stack.pop()
         if x.op == "red":
-            out.append(x)
+            out += [x] if x.data[0] in REDUCTIONS else []
         elif x.op in ("neg", "div", "call", "sub", "pw", "not", "iverson"):
             stack += x.args
     return out
@@ -120,7 +122,7 @@ def zero_gradient(s: Subject) -> Iterator[Finding]:
     for name, span in _wrt_places(s):
         if name in _flowing(s.program.roots) and not s.is_large:
             try:
-                slopes = gradient(s.program, [name]).roots
+                slopes = gradient(explicit(s.program), [name]).roots
             except LossError:
                 continue
             if all(_vanishes(e) for e in slopes):
@@ -227,7 +229,7 @@ def class_outside_axis(s: Subject) -> Iterator[Finding]:
         if found is None:
             continue
         node, number = found
-        ignored = {s.declared[e.data].kind.ignore for e in s.numbers(node) if e.op == "ref"}
+        ignored = {kind.ignore for kind in map(s.kind, s.numbers(node)) if kind is not None}
         if (number < 0 or number.denominator != 1) and number not in ignored:
             yield Finding(span, f"'{s.text(node)}' is a class, counted from 0, and never {s.text(b if node is a else a)}")
 
@@ -378,7 +380,13 @@ def log_of_unit(s: Subject) -> Iterator[Finding]:
 
 
 def _rest_of_unit(s: Subject, e: Expr) -> bool:
-    return e.op == "sub" and e.args[0] is ONE and e.args[1].op == "ref" and s.declared[e.args[1].data].kind.name == "unit"
+    return e.op == "sub" and e.args[0] is ONE and _is_a(s, e.args[1], "unit")
+
+
+def _is_a(s: Subject, e: Expr, name: str) -> bool:
+    """Whether an expression reads a name of a kind."""
+    kind = s.kind(e)
+    return kind is not None and kind.name == name
 
 
 def unexpanded_log(s: Subject) -> Iterator[Finding]:
@@ -491,9 +499,7 @@ def binary_as_mask(s: Subject) -> Iterator[Finding]:
     for node in s.nodes:
         if isinstance(node, syntax.Binary) and node.op == "*" and s.terms(node):
             for mask, other in ((node.left, node.right), (node.right, node.left)):
-                if s.always(mask, lambda e: e.op == "ref" and s.declared[e.data].kind.name == "binary") and s.always(
-                    node, lambda e: e.op == "mul"
-                ):
+                if s.always(mask, lambda e: _is_a(s, e, "binary")) and s.always(node, lambda e: e.op == "mul"):
                     where = [_singular(s, e) for e in s.numbers(other)]
                     if where and None not in where:
                         text = s.text(mask)
