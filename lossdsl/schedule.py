@@ -7,13 +7,14 @@ stage if it is a reduction or a result, or if more than one place reads it; ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref, sub, substitute
+from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, conjuncts, ix, postorder, rebuild, ref, rewrite, sub, substitute
 from lossdsl.ir.ordered import Ordered, ordered
 from lossdsl.ir.program import BATCH, Output, Program
+from lossdsl.ir.recursions import Recursion, invariants, named
 from lossdsl.ir.strict import strict_parts
 
 Place = tuple[int, tuple[int, ...]]  # a cell, and where its indices stand among those of the reader
@@ -62,10 +63,32 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """``name[indices] = expr``, one position after the other along the first index: upwards (step 1) or downwards (-1).
+
+    The stages are computed at each position, before ``expr``. In both, ``at`` stands for the first index, and the array itself as
+    far as it is known for a reference.
+    """
+
+    name: str
+    indices: tuple[Index, ...]
+    at: Index
+    step: int
+    stages: tuple[Stage, ...]
+    expr: Expr
+
+    @property
+    def arrays(self) -> tuple[tuple[Axis, ...], ...]:
+        """The axes of the largest arrays that the loop computes with."""
+        inner = (tuple(a for a in axes if a != self.at.axis) for s in self.stages for axes in s.arrays)
+        return (tuple(i.axis for i in self.indices), *inner)
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """The stages in order of evaluation, and the outputs as expressions over them."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage | Loop, ...]
     outputs: tuple[Output, ...]
 
 
@@ -149,14 +172,61 @@ _COMPUTED = ("add", "sub", "mul", "div", "pow", "call", "pw", "red")
 
 def schedule(program: Program, worth: Callable[[Cell], bool] | None = None) -> Schedule:
     """The stages of a program, in order. ``worth`` says of a pointwise cell that several stages read whether it is kept as an array."""
-    cells = Cells(_ranks(program))
-    cells.add(program.roots)
-    results = {cells.at[o.expr][0]: o for o in reversed(program.outputs)}
-    staged = _staged(cells, results, worth or arithmetic)
-    names = _names(cells, staged, results)
-    stages = [_stage(cells, c, names) for c in staged]
-    outputs = tuple(replace(o, expr=_express(cells, names, *cells.at[o.expr])) for o in program.outputs)
+    rank = _ranks(program)
+    roots, recursions = named(program.roots, lambda k: f"{_LOOP}{k}", lambda axis: rank.get(axis, len(rank)))
+    axes: dict[str, Sequence[Axis]] = {i.name: i.axes for i in program.inputs} | {r.name: [i.axis for i in r.indices] for r in recursions}
+    cells, count, before = Cells(rank), dict[str, int](), dict[str, Expr]()
+    bodies: list[tuple[int, Recursion]] = []  # each loop, and how many cells are known by then
+    for r in recursions:
+        body, found = invariants(r, axes, f"{_KEPT}{len(bodies)}~")
+        cells.add(i.expr for i in found)
+        before |= {i.name: i.expr for i in found}
+        bodies.append((len(cells.cells), body))
+    cells.add(roots)
+    results = {cells.at[e][0]: o.name for e, o in reversed(list(zip(roots, program.outputs, strict=True)))}
+    kept = {cells.at[e][0] for e in before.values()}
+    staged = _staged(cells, results.keys() | kept, worth or arithmetic)
+    names = _names(cells, staged, results, count)
+    stages: list[Stage | Loop] = []
+    for c in staged:
+        while bodies and bodies[0][0] <= c:
+            stages.append(_loop(bodies.pop(0)[1], before, cells, names, worth or arithmetic, count))
+        stages.append(_stage(cells, c, names))
+    stages += [_loop(r, before, cells, names, worth or arithmetic, count) for _, r in bodies]
+    outputs = tuple(replace(o, expr=_express(cells, names, *cells.at[e])) for e, o in zip(roots, program.outputs, strict=True))
     return Schedule(tuple(stages), outputs)
+
+
+_LOOP, _KEPT = "~scan", "~kept"
+
+
+def in_loop(index: Index) -> bool:
+    """Whether an index is the position of a loop."""
+    return isinstance(index.axis, str) and index.axis.startswith(_LOOP)
+
+
+def _loop(
+    r: Recursion, before: Mapping[str, Expr], outer: Cells, outside: Mapping[int, str], worth: Callable[[Cell], bool], count: dict[str, int]
+) -> Loop:
+    """A recursion over arrays that are there, cut into the stages of one position."""
+    at = Index(r.name, r.name)
+
+    def visit(e: Expr) -> Expr:
+        if e.op != "ref" or e.data not in before:
+            return e
+        number, places = outer.at[before[e.data]]
+        return ref(outside[number], [e.args[int(str(i.tag)[1:])] for i in places])
+
+    own = _own([i.axis for i in r.indices])
+    (body,) = rewrite((r.body,), visit)
+    (body,) = substitute((body,), {i: ix(o) for i, o in zip(r.indices, (at, *own[1:]), strict=True)})
+    cells = Cells(outer.rank)
+    cells.add([body])
+    root = cells.at[body][0]
+    staged = [c for c in _staged(cells, {root}, worth) if c != root or cells.cells[c].op in ("red", "order")]
+    names = _names(cells, staged, {}, count)
+    stages = tuple(_stage(cells, c, names, at) for c in staged)
+    return Loop(r.name, own, at, r.step, stages, _express(cells, names, *cells.at[body]))
 
 
 def arithmetic(cell: Cell) -> bool:
@@ -190,7 +260,7 @@ def _ranks(program: Program) -> dict[Axis, int]:
     return out
 
 
-def _staged(cells: Cells, results: Mapping[int, Output], worth: Callable[[Cell], bool]) -> list[int]:
+def _staged(cells: Cells, results: Collection[int], worth: Callable[[Cell], bool]) -> list[int]:
     """The cells that become stages. Readers come after what they read, so going backwards meets every reader first."""
     readers: list[dict[Place, None]] = [{} for _ in cells.cells]
     positions = _positions(cells)
@@ -246,9 +316,8 @@ def hint(e: Expr | Cell) -> str:
     return str(e.data) if e.op == "call" else _HINTS.get(e.op, e.op)
 
 
-def _names(cells: Cells, staged: Sequence[int], results: Mapping[int, Output]) -> dict[int, str]:
-    """A reserved name for every stage: no user can write the leading ``~``."""
-    count: dict[str, int] = {}
+def _names(cells: Cells, staged: Sequence[int], results: Mapping[int, str], count: dict[str, int]) -> dict[int, str]:
+    """A reserved name for every stage: no user can write the leading ``~``. ``count`` says how often a word is taken."""
     out = {}
     for number in staged:
         cell = cells.cells[number]
@@ -256,7 +325,7 @@ def _names(cells: Cells, staged: Sequence[int], results: Mapping[int, Output]) -
         if word == "sum" and cells.cells[cell.args[0][0]].op == "num":
             word = "count"
         if number in results:
-            word = results[number].name
+            word = results[number]
         count[word] = count.get(word, 0) + 1
         out[number] = f"~{word}" if count[word] == 1 else f"~{word}~{count[word]}"
     return out
@@ -273,9 +342,10 @@ def _own(axes: Sequence[Axis]) -> tuple[Index, ...]:
     return tuple(out)
 
 
-def _stage(cells: Cells, number: int, names: Mapping[int, str]) -> Stage:
+def _stage(cells: Cells, number: int, names: Mapping[int, str], loop: Index | None = None) -> Stage:
+    """A cell over its own indices; ``loop`` is the position of the loop that it stands in."""
     cell = cells.cells[number]
-    indices = _own(cell.axes)
+    indices = tuple(loop if loop and i.axis == loop.axis else i for i in _own(cell.axes))
     own, over = indices[: cell.free], indices[cell.free :]
     parts = [_express(cells, names, c, tuple(indices[k] for k in at)) for c, at in cell.args]
     if cell.op == "order":
@@ -328,7 +398,8 @@ def _express(cells: Cells, names: Mapping[int, str], root: int, indices: tuple[I
 
 def in_order(stage: Stage) -> Ordered | None:
     """For a reduction over elements in the order of a key: what it is made of."""
-    return ordered(stage.op, stage.over, stage.expr, stage.guard) if stage.op else None
+    single = any(in_loop(i) for i in stage.indices)  # of one position at a time there is no order to make use of
+    return ordered(stage.op, stage.over, stage.expr, stage.guard) if stage.op and not single else None
 
 
 def targets(stage: Stage) -> tuple[dict[Index, Expr], tuple[Expr, ...]]:
@@ -352,7 +423,7 @@ def _place(stage: Stage, c: Expr, known: Mapping[Index, Expr]) -> tuple[Index, E
     if c.op != "cmp" or c.data != "==":
         return None
     for a, b in (c.args, c.args[::-1]):
-        fresh = a.op == "ix" and a.data in stage.indices and a.data not in known
+        fresh = a.op == "ix" and a.data in stage.indices and a.data not in known and not in_loop(a.data)
         if fresh and not b.free.isdisjoint(stage.over) and b.free.isdisjoint([*known, a.data]):
             return a.data, b
     return None

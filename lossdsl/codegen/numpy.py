@@ -238,14 +238,27 @@ def inside(x, index, computed):
     "shift": '''
 def shift(x, axis, step):
     """x[i + step] along an axis; NaN where that is out of range."""
-    x = np.moveaxis(x, axis, 0)
-    out = np.full(x.shape, np.nan, x.dtype if x.dtype.kind == "f" else np.float64)
-    n = max(len(x) - abs(step), 0)
-    if step > 0:
-        out[:n] = x[len(x) - n:]
-    else:
-        out[len(x) - n:] = x[:n]
-    return np.moveaxis(out, 0, axis)
+    out = np.empty(x.shape, x.dtype if x.dtype.kind == "f" else np.float64)
+    k = min(abs(step), x.shape[axis])
+    lead = (slice(None),)*axis
+    low, high = slice(k), slice(k, None)  # the first k, and the others
+    up, down = slice(x.shape[axis] - k, None), slice(x.shape[axis] - k)  # the last k, and the others
+    to, of, edge = (down, high, up) if step > 0 else (high, down, low)
+    out[(*lead, to)] = x[(*lead, of)]
+    out[(*lead, edge)] = np.nan
+    return out
+''',
+    "stacked": '''
+def stacked(rows, pads, step):
+    """The entries of a recursion, which follow so many others, in the order of their axis."""
+    kept = rows[pads:][::step]
+    return np.stack(kept) if kept else np.zeros((0, *rows[0].shape), rows[0].dtype)
+''',
+    "written": '''
+def written(x, at, row):
+    """x with one row set. x is changed."""
+    x[at] = row
+    return x
 ''',
     "scatter": '''
 def scatter(shape, index, values, where=None):
@@ -466,6 +479,8 @@ NUMPY = Backend(
     invert=_invert,
     transpose=_transpose,
     expand=_expand,
+    full=lambda shape, x: f"np.full({_tuple(shape)}, {x}, real)" if shape else f"real({x})",
+    apart=lambda x, axis: f"list({x})" if axis == 0 else f"list(np.moveaxis({x}, {axis}, 0))",
     contraction=_einsum,
     finite=lambda x: f"np.isfinite({x}).all()",
     bounds={"max": "{0}.clip({1}, np.inf)", "min": "{0}.clip(-np.inf, {1})"},

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lossdsl.codegen.names import Names
+from lossdsl.codegen.recursion import Open, decided, first_of, without
 from lossdsl.errors import LossError, NotYet
-from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, disjuncts, postorder
+from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, disjuncts, ix, postorder
 from lossdsl.ir.ordered import Ordered
 from lossdsl.ir.program import BATCH, Program
-from lossdsl.schedule import Factor, Schedule, Stage, factors, hint, in_order, targets
+from lossdsl.schedule import Factor, Loop, Schedule, Stage, factors, hint, in_loop, in_order, targets
 
 ATOM, POWER, UNARY, TIMES, PLUS, AND, OR, COMPARE, LOOSE = 10, 9, 8, 7, 6, 5, 4, 3, 0
 _WIDTH = 96
@@ -46,7 +47,9 @@ class Backend:
     In a template of ``calls``, ``{0}``, ``{1}``, .. are the arguments; ``helpers`` are functions that the source defines if it
     uses them. ``numbers`` names the functions that take Python numbers beside arrays (None: all do). ``bounds`` spells ``max``
     and ``min`` of an array and a number where that is another form. ``place``, where there is one, adds to (``add``) or sets
-    (``put``) one entry of each row of a new array, in place. With ``by_rows`` there is a helper of that name.
+    (``put``) one entry of each row of a new array, in place. With ``by_rows`` there is a helper of that name. For recursions,
+    ``full`` is a new array of one number, ``apart`` a list of an array's entries along an axis, and there are the helpers
+    ``stacked`` and ``written``.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Backend:
     invert: Callable[[Val], str]
     transpose: Callable[[str, Sequence[int]], str]
     expand: Callable[[str, Sequence[str]], str]
+    full: Callable[[Sequence[str], str], str]
+    apart: Callable[[str, int], str]
     contraction: Callable[[str, Sequence[str]], str]
     finite: Callable[[str], str] | None
     int_: Callable[[str], str]
@@ -143,6 +148,7 @@ class _Printer:
         self.lines: list[str] = []
         self.pairs: set[str] = set()  # variables with two indices over one axis, which are large
         self.block: Block | None = None
+        self.loop: Open | None = None
         self.order: dict[Index, int] = {}
         self.vals: dict[Expr, Val] = {}
 
@@ -150,7 +156,7 @@ class _Printer:
 
     def function(self, name: str, frame: Frame) -> str:
         for stage in self.scheduled.stages:
-            self.slots[stage.name] = self._stage(stage)
+            self.slots[stage.name] = self._loop(stage) if isinstance(stage, Loop) else self._stage(stage)
         results = [self._output(o.expr, o.indices) for o in self.scheduled.outputs]
         sizes = [f"{var} = {self._extent(axis)}" for axis, var in self.sizes.items()]
         doc = [f'"""{frame.doc}"""'] if frame.doc else []
@@ -245,9 +251,20 @@ class _Printer:
         stop = str(int(hi) + 1) if hi.lstrip("-").isdigit() else f"{hi} + 1"
         if not (lo.lstrip("-").isdigit() and stop.lstrip("-").isdigit() and int(lo) <= int(stop)):
             stop = f"max({lo}, {stop})"
-        return self._assign(self.backend.arange(lo, stop), "at")
+        return self._outside(self.backend.arange(lo, stop), "at")
+
+    def _outside(self, text: str, name: str) -> str:
+        """A variable that is assigned before the loop, if there is one."""
+        if self.loop is None:
+            return self._assign(text, name)
+        inner, (self.lines, self.named) = (self.lines, self.named), self.loop.outer
+        variable = self._assign(text, name)
+        self.lines, self.named = inner
+        return variable
 
     def _arange(self, i: Index) -> Val:
+        if self.loop and i == self.loop.loop.at:
+            return Val(self.loop.at, ATOM, (), "int")
         if isinstance(i.axis, Range):
             return Val(self._range(i.axis), ATOM, (i,), "int")
         if self.block and i == self.block.index:
@@ -255,7 +272,8 @@ class _Printer:
             at = Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}"), ATOM, (i,), "int")
             self.lines, self.named = inner
             return self._blocked(at)
-        return Val(self._assign(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}".replace("~b", "batch")), ATOM, (i,), "int")
+        name = self._outside(self.backend.arange(self._size(i.axis), None), f"at_{i.axis}".replace("~b", "batch"))
+        return Val(name, ATOM, (i,), "int")
 
     # -- alignment ----------------------------------------------------------------------------------------------------
 
@@ -310,15 +328,54 @@ class _Printer:
         val = self._by_rows(stage) or (self._reduction(stage) if stage.op else self._pointwise(stage))
         return self._bind(val, name)
 
+    def _loop(self, loop: Loop) -> Val:
+        """An array that is given by itself, entry by entry."""
+        lines, named, pairs = self.lines, self.named, self.pairs
+        axis = loop.indices[0].axis
+        count = self._size(axis)
+        rows, step = self.names.take("rows"), self.names.take("step")
+        self.order, self.vals = {i: k for k, i in enumerate((loop.at, *loop.indices[1:]))}, {}
+        first = self._value(first_of(axis)).text
+        at = step if first == "0" else f"({step} + {first})"
+        self.loop = here = Open(loop, rows, step, at, (lines, named))
+        self.lines, self.named, self.pairs = [], dict(named), set()
+        for stage in loop.stages:
+            self.slots[stage.name] = self._stage(stage)
+            here.inner.add(stage.name)
+        shape = [self._size(i.axis) for i in loop.indices[1:]]
+        self.order, self.vals = {i: k for k, i in enumerate((loop.at, *loop.indices[1:]))}, {}
+        entry = self._whole_entry(self._lifted([self._real(self._value(loop.expr))])[0], loop.indices[1:])
+        body = [*self.lines, f"{rows}.append({entry})"]
+        (self.lines, self.named, self.pairs), self.loop, self.vals = (lines, named, pairs), None, {}
+        unknown = self.backend.constants["nan"]
+        self.lines.append(f"{rows} = [{self.backend.full(shape, unknown)}]*{here.back}")
+        if here.past:
+            self.lines.append(f"{here.past} = {self.backend.full([count, *shape], unknown)}")
+            body.append(f"{here.past} = written({here.past}, {step}, {rows}[-1])")
+        over = f"range({count})" if loop.step > 0 else f"reversed(range({count}))"
+        self.lines += [f"for {step} in {over}:", *(f"    {line}" for line in body)]
+        out = Val(f"stacked({rows}, {here.back}, {loop.step})", ATOM, loop.indices, "real")
+        return self._bind(out, f"along_{axis}" if isinstance(axis, str) else "along")
+
+    def _whole_entry(self, val: Val, dims: tuple[Index, ...]) -> str:
+        """A value as an array of all of the indices."""
+        if val.dims == dims:
+            return val.text
+        return self.backend.expand(self._at(val, dims), [self._size(i.axis) for i in dims])
+
     def _by_rows(self, stage: Stage) -> Val | None:
         """A reduction over pairs and a further axis as a function over blocks of rows: the array before it is never whole."""
         free = frozenset().union(*(e.free for e in stage.roots))
         axes = [i.axis for i in free]
         plain = stage.op and stage.indices and len(axes) > 2 and len(set(axes)) < len(axes) and BATCH not in axes
-        if not self.backend.by_rows or not plain or stage.shape in ("ordered", "scatter", "contraction") or stage.indices[0] not in free:
+        if not self.backend.by_rows or self.loop or not plain or stage.shape in ("ordered", "scatter", "contraction"):
             return None
         first = stage.indices[0]
+        if first not in free:
+            return None
         if not set(stage.over) <= free or isinstance(first.axis, Range) or first in stage.over or first in _all_but_one(stage)[0].values():
+            return None
+        if self._slices_rows(stage):
             return None
         self.block = block = Block(stage.indices[0], (self.lines, self.named, self.pairs))
         self.lines, self.named, self.pairs = [], dict(self.named), set()
@@ -331,9 +388,14 @@ class _Printer:
         self.lines += [f"def {name}({', '.join(arguments.values())}):", *(f"    {line}" for line in inner), f"    return {val.text}"]
         return Val(f"by_rows({name}, {width}, {', '.join(arguments)})", ATOM, val.dims, val.type)
 
+    def _slices_rows(self, stage: Stage) -> bool:
+        """Whether a gather leaves the rows of a stage as they are, so that it would have to be taken apart with them."""
+        row = ix(stage.indices[0])
+        return any(row in e.args and any(self._parts(e)) for e in postorder(stage.roots) if e.op == "ref")
+
     def _pointwise(self, stage: Stage) -> Val:
         """The value of a stage; one that is 0 but at one entry of each row starts from zeros."""
-        found = _one_entry(stage.expr) if self.backend.place else None
+        found = _one_entry(stage.expr) if self.backend.place and not self.loop else None
         if found is None or stage.expr.free != frozenset(stage.indices) or not self._whole(found.place):
             return self._value(stage.expr)
         value, place = self._real(self._value(found.value)), self._value(found.place)
@@ -343,11 +405,11 @@ class _Printer:
     def _value(self, root: Expr) -> Val:
         """A node's value, its arguments first; long texts and those used twice become variables."""
         uses: dict[Expr, int] = {}
-        nodes = list(postorder([root]))
+        nodes = self._nodes(root)
         for e in nodes:
-            for a in e.args:
+            for a in self._parts(e):
                 uses[a] = uses.get(a, 0) + 1
-        entries = self._entries(nodes, uses) if self.backend.place else {}
+        entries = self._entries(nodes, uses) if self.backend.place and not self.loop else {}
         folded = {x for entry in entries.values() for x in entry.folded if uses[x] == 1}
         for e in nodes:
             if e in self.vals or e.op == "ix" or e in folded:
@@ -357,6 +419,31 @@ class _Printer:
                 val = self._bind(val, hint(e))
             self.vals[e] = val
         return self._of(root)
+
+    def _nodes(self, root: Expr) -> list[Expr]:
+        """What is computed for a node, arguments first."""
+        out: list[Expr] = []
+        seen: set[Expr] = set()
+        stack = [(root, False)]
+        while stack:
+            e, ready = stack.pop()
+            if ready:
+                out.append(e)
+            elif e not in seen:
+                seen.add(e)
+                stack.append((e, True))
+                stack += [(a, False) for a in reversed(self._parts(e)) if a not in seen]
+        return out
+
+    def _parts(self, e: Expr) -> Sequence[Expr]:
+        """The arguments of a node that are computed: an array that is shifted or read along its axes needs no positions."""
+        if e.op != "ref":
+            return e.args
+        args, axes = self._places(e)
+        shifts = [_shift(a, axis) for a, axis in zip(args, axes, strict=True)]
+        if all(shifts) and len({s[0] for s in shifts if s}) == len(shifts):
+            return ()
+        return [a for a, axis in zip(args, axes, strict=True) if not _along(a, axis)]
 
     def _entries(self, nodes: Sequence[Expr], uses: Mapping[Expr, int]) -> dict[Expr, Entry]:
         """Nodes that differ from an array only at one place of an axis: there is no need to look at every entry."""
@@ -517,8 +604,17 @@ class _Printer:
             v, c = self._real(self._of(value)), self._condition(self._of(condition))
             if len(out.text) > _WIDTH // 2:
                 out = self._bind(out, "rest")
-            out = self._where(c, v, out)
+            out = self._decided(c, v, out) if self.loop and decided(condition) else self._where(c, v, out)
         return out
+
+    def _decided(self, c: Val, a: Val, b: Val) -> Val:
+        """One of two values by a condition that Python decides."""
+        dims = self._dims(a.dims, b.dims)
+        shape = [self._size(i.axis) for i in dims]
+        either = [
+            self._outside(self.backend.full(shape, v.text), "full") if v.type == "number" else self._whole_entry(v, dims) for v in (a, b)
+        ]
+        return Val(f"({either[0]} if {c.text} else {either[1]})", ATOM, dims, "real")
 
     def _where(self, c: Val, a: Val, b: Val) -> Val:
         a, b = self._lifted([a, b])
@@ -532,17 +628,59 @@ class _Printer:
     def _reference(self, e: Expr) -> Val:
         """An array at its indices: transposed, shifted or gathered as they say."""
         base = self._array(e)
-        plain = [a.data if _along(a, axis) else None for a, axis in zip(e.args, self._axes(e), strict=True)]
+        if self.loop:
+            base = self._at_position(self.loop, e, base)
+        args, axes = self._places(e)
+        base, args, axes = self._at_numbers(base, args, axes)
+        plain = [a.data if _along(a, axis) else None for a, axis in zip(args, axes, strict=True)]
         if all(plain) and len(set(plain)) == len(plain):
             return self._blocked(self._sorted(replace(base, dims=tuple(i for i in plain if i))))
-        shifts = [_shift(a, axis) for a, axis in zip(e.args, self._axes(e), strict=True)]
+        shifts = [_shift(a, axis) for a, axis in zip(args, axes, strict=True)]
         if all(shifts) and len({s[0] for s in shifts if s}) == len(shifts):
             text = base.text
             for k, s in enumerate(shifts):
                 if s and s[1]:
                     text = self.backend.shift(text, k, s[1])
             return self._blocked(self._sorted(replace(base, text=text, dims=tuple(s[0] for s in shifts if s))))
-        return self._gather(e, base)
+        return self._gather(base, args, axes)
+
+    def _places(self, e: Expr) -> tuple[Sequence[Expr], Sequence[Axis]]:
+        """The indices of a reference and their axes, but for those that the position of a loop says."""
+        args, axes = e.args, self._axes(e)
+        if self.loop is None:
+            return args, axes
+        if e.data == self.loop.loop.name:
+            return (args, axes) if self.loop.steps(args[0]) is None else (args[1:], axes[1:])
+        kept = [k for k, a in enumerate(args) if not (a.op == "ix" and in_loop(a.data))]
+        inner = e.data in self.loop.inner  # its axes are those that are left
+        return [args[k] for k in kept], axes if inner else [axes[k] for k in kept]
+
+    def _at_position(self, here: Open, e: Expr, base: Val) -> Val:
+        """What a reference in a loop reads at the position there."""
+        if e.data == here.loop.name:
+            back = here.steps(e.args[0])
+            if back is not None:
+                here.back = max(here.back, back)
+                return Val(f"{here.rows}[-{back}]", ATOM, here.loop.indices[1:], "real")
+            here.past = here.past or self.names.take("past")
+            return Val(here.past, ATOM, here.loop.indices, "real")
+        k = next((k for k, a in enumerate(e.args) if a.op == "ix" and in_loop(a.data)), None)
+        if k is None or e.data in here.inner:
+            return base
+        entries = self._outside(self.backend.apart(base.text, k), f"{base.text}_rows" if base.text.isidentifier() else "entries")
+        return Val(f"{entries}[{here.step}]", ATOM, without(base.dims, k), base.type)
+
+    def _at_numbers(self, base: Val, args: Sequence[Expr], axes: Sequence[Axis]) -> tuple[Val, Sequence[Expr], Sequence[Axis]]:
+        """An array at the indices that are numbers and surely inside of their axes, and what is left of indices and axes."""
+        at = [_number_inside(a, axis) for a, axis in zip(args, axes, strict=True)]
+        if all(x is None for x in at):
+            return base, args, axes
+        marks = [":" if x is None else str(x) for x in at]
+        while marks[-1] == ":":
+            marks.pop()
+        left = [k for k, x in enumerate(at) if x is None]
+        dims = tuple(base.dims[k] for k in left) if base.dims else ()
+        return Val(f"{base.atom()}[{', '.join(marks)}]", ATOM, dims, base.type), [args[k] for k in left], [axes[k] for k in left]
 
     def _blocked(self, val: Val) -> Val:
         """Inside a function over blocks of rows, an array that has these rows is an argument."""
@@ -554,6 +692,8 @@ class _Printer:
 
     def _array(self, e: Expr) -> Val:
         """What a reference names, its axes not yet said."""
+        if self.loop and e.data == self.loop.loop.name:
+            return Val(self.loop.rows, ATOM, (), "real")
         if e.data in self.slots:
             return self.slots[e.data]
         text = self.arguments[e.data]
@@ -563,28 +703,29 @@ class _Printer:
         return Val(text, ATOM, (), {"number": "real", "condition": "bool"}.get(role, "int"))
 
     def _axes(self, e: Expr) -> Sequence[Axis]:
+        if self.loop and e.data == self.loop.loop.name:
+            return [i.axis for i in self.loop.loop.indices]
         if e.data in self.inputs:
             return self.inputs[e.data].axes
         return [i.axis for i in self.slots[e.data].dims] if e.data in self.slots else ()
 
-    def _gather(self, e: Expr, base: Val) -> Val:
+    def _gather(self, base: Val, args: Sequence[Expr], axes: Sequence[Axis]) -> Val:
         """Computed places first, with the plain indices they depend on; the other axes are slices after them."""
-        loose = [k for k, (a, axis) in enumerate(zip(e.args, self._axes(e), strict=True)) if not _along(a, axis)]
-        moving = frozenset(i for k in loose for i in e.args[k].free)
-        computed = [k for k, a in enumerate(e.args) if k in loose or a.data in moving or e.args.count(a) > 1]
-        rest = [k for k in range(len(e.args)) if k not in computed]
-        rows = next((k for k in rest if self.block and e.args[k].data == self.block.index), None)
+        loose = [k for k, (a, axis) in enumerate(zip(args, axes, strict=True)) if not _along(a, axis)]
+        moving = frozenset(i for k in loose for i in args[k].free)
+        computed = [k for k, a in enumerate(args) if k in loose or a.data in moving or args.count(a) > 1]
+        rest = [k for k in range(len(args)) if k not in computed]
+        rows = next((k for k in rest if self.block and args[k].data == self.block.index), None)
         first = [] if rows is None else [rows]  # inside a function over blocks of rows, the array's rows are an argument
-        places = [*first, *(k for k in range(len(e.args)) if k not in first)]
+        places = [*first, *(k for k in range(len(args)) if k not in first)]
         array = base.text if places == sorted(places) else self.backend.transpose(base.text, places)
         if rows is not None:
-            array = self._blocked(Val(array, ATOM, (e.args[rows].data,), base.type, base)).text
+            array = self._blocked(Val(array, ATOM, (args[rows].data,), base.type, base)).text
         order = [places.index(k) for k in computed + rest]
         array = array if order == sorted(order) else self.backend.transpose(array, order)
-        dims = self._dims(*(e.args[k].free for k in computed))
-        axes = self._axes(e)
-        at = [self._position(self._from_start(self._of(e.args[k]), axes[k]), dims) for k in computed]
-        kept = tuple(e.args[k].data for k in rest)
+        dims = self._dims(i for k in computed for i in args[k].free if not in_loop(i))
+        at = [self._position(self._from_start(self._of(args[k]), axes[k]), dims) for k in computed]
+        kept = tuple(args[k].data for k in rest)
         text = self.backend.pick(array, at, [k for k, c in enumerate(computed) if c in loose])
         return self._sorted(Val(text, ATOM, (*dims, *kept), base.type))
 
@@ -945,6 +1086,13 @@ def _changed_entries(e: Expr) -> Iterator[Entry]:
 def _along(e: Expr, axis: Axis) -> bool:
     """Whether a place is an index that runs along the axis; one that runs along a range may leave it."""
     return e.op == "ix" and e.data.axis == axis
+
+
+def _number_inside(e: Expr, axis: Axis) -> int | None:
+    """A place that is a number on a range of numbers, counted from its first."""
+    if e.op != "num" or not isinstance(axis, Range) or axis.lo.op != "num" or axis.hi.op != "num":
+        return None
+    return int(e.data - axis.lo.data) if axis.lo.data <= e.data <= axis.hi.data else None
 
 
 def _shift(e: Expr, axis: Axis) -> tuple[Index, int] | None:

@@ -235,6 +235,17 @@ def shift(x, dim, step):
     edge = torch.full_like(x.narrow(dim, 0, k), torch.nan)
     return torch.cat((inner, edge) if step > 0 else (edge, inner), dim)
 ''',
+    "stacked": '''
+def stacked(rows, pads, step):
+    """The entries of a recursion, which follow so many others, in the order of their axis."""
+    kept = rows[pads:][::step]
+    return torch.stack(kept) if kept else rows[0][None][:0]
+''',
+    "written": '''
+def written(x, at, row):
+    """x with one row set."""
+    return torch.cat((x[:at], row[None], x[at + 1:]))
+''',
     "scatter": '''
 def scatter(shape, index, values, where=True):
     """Sums of values at integer positions along the leading axes; what lies outside is left out."""
@@ -430,6 +441,8 @@ TORCH = Backend(
     invert=_invert,
     transpose=lambda x, order: f"{x}.permute({', '.join(map(str, order))})",
     expand=_expand,
+    full=lambda shape, x: f"torch.full(({''.join(f'{n}, ' for n in shape)}), {x}, dtype=real, device=device)",
+    apart=lambda x, axis: f"{x}.unbind({axis})",
     contraction=lambda spec, arrays: f'torch.einsum("{spec}", {", ".join(arrays)})',
     finite=None,
     int_=lambda x: x if x.lstrip("-").isdigit() else f"int({x})",

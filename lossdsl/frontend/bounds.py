@@ -5,9 +5,11 @@ An index that is provably inside is silent; for the others there is a warning (a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
 
 from lossdsl.ir.expr import (
     ONE,
@@ -39,6 +41,7 @@ _MOST_VISITS = 20_000
 _DEPTH = 4
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
+_NO_NAMES: Mapping[Any, str] = MappingProxyType({})
 Facts = tuple[Expr, ...]  # conditions that hold where a node is evaluated
 
 
@@ -57,31 +60,54 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Escape:
-    """A reading that may leave the axis: which input, the index, and the axis."""
+    """A reading that may leave the axis: which array, the index, and the axis; ``recursion`` if the array is one."""
 
     name: str
     index: Expr
-    axis: str
+    axis: Axis
+    recursion: bool = False
 
 
-def escapes(program: Program) -> list[Escape]:
-    """The readings whose index is not provably inside its axis."""
+def escapes(program: Program, names: Mapping[tuple[Any, Expr], str] = _NO_NAMES) -> list[Escape]:
+    """The readings whose index is not provably inside its axis. ``names`` are those of scans, by their data and bodies."""
     roots = program.roots
     world = World({i.name: i for i in program.declared}, dict(program.lengths))
-    doubtful = {e for e in postorder(roots) if e.op == "ref" and any(not _plain(a, axis, world) for a, axis in _places(e, world))}
+    nodes = list(postorder(roots))
+    doubtful = {e for e in nodes if any(not _plain(a, axis, world) for a, axis in _places(e, world))}
     if not doubtful:
         return []
+    called = _called(nodes, names)
     found: dict[Escape, None] = {}
-    for e, facts in _visits(roots, doubtful):
+    for e, facts in _visits(roots, doubtful)[0]:
+        inside = _inside if e.op == "ref" else _lies_on
         for index, axis in _places(e, world):
-            if not _plain(index, axis, world) and not _inside(index, axis, facts, world):
-                found[Escape(e.data, index, axis)] = None
+            if not _plain(index, axis, world) and not inside(index, axis, facts, world):
+                name = e.data if e.op == "ref" else called.get(e, "a recursion")
+                found[Escape(name, index, axis, e.op != "ref")] = None
     return list(found)
 
 
-def _places(e: Expr, world: World) -> list[tuple[Expr, str]]:
-    read = world.declared.get(e.data)
-    return [(a, axis) for a, (axis, _) in zip(e.args, read.kind.axes, strict=True)] if read is not None else []
+def _called(nodes: Sequence[Expr], names: Mapping[tuple[Any, Expr], str]) -> dict[Expr, str]:
+    """The names of scans, and of their readings of themselves."""
+    out: dict[Expr, str] = {}
+    for e in nodes:
+        name = names.get((e.data, e.args[0])) if e.op == "scan" else None
+        if name is not None:
+            own = [x for x in postorder(e.args[:1]) if x.op == "rec" and x.data[0] == e.data[1][0]]
+            out |= dict.fromkeys((e, *own), name)
+    return out
+
+
+def _places(e: Expr, world: World) -> list[tuple[Expr, Axis]]:
+    """The indices of a reading, each with the axis on which it should lie."""
+    match e.op:
+        case "ref" if (read := world.declared.get(e.data)) is not None:
+            return [(a, axis) for a, (axis, _) in zip(e.args, read.kind.axes, strict=True)]
+        case "rec":
+            return list(zip(e.args, e.data[1], strict=True))
+        case "scan":
+            return [(a, b.axis) for a, b in zip(e.args[1:], e.data[1][1:], strict=True)]
+    return []
 
 
 def _plain(index: Expr, axis: Axis, world: World) -> bool:
@@ -95,12 +121,25 @@ def _plain(index: Expr, axis: Axis, world: World) -> bool:
     return all(_plain(place, axis, world) for place in outside(index))
 
 
+def surely_on(axis: Axis, index: Expr, root: Expr, e: Expr, world: World) -> bool:
+    """Whether an index lies on an axis wherever ``e`` is evaluated in an expression; all as they stand there."""
+    visits, complete = _visits([root], {e})
+    return complete and bool(visits) and all(_lies_on(index, axis, facts, world) for _, facts in visits)
+
+
+def provably(root: Expr, e: Expr, goal: Expr, world: World) -> bool:
+    """Whether ``goal >= 0`` follows wherever ``e`` is evaluated in an expression; both as they stand there."""
+    visits, complete = _visits([root], {e})
+    return complete and bool(visits) and all(_nonnegative(goal, facts, world) for _, facts in visits)
+
+
 # -- what is known at a place -----------------------------------------------------------------------------------------
 
 
-def _visits(roots: Sequence[Expr], doubtful: set[Expr]) -> Iterator[tuple[Expr, Facts]]:
-    """The doubtful readings, each with the conditions under which it is reached."""
+def _visits(roots: Sequence[Expr], doubtful: set[Expr]) -> tuple[list[tuple[Expr, Facts]], bool]:
+    """The doubtful readings, each with the conditions under which it is reached, and whether these are all."""
     above = _holding(roots, doubtful)
+    found: list[tuple[Expr, Facts]] = []
     seen: set[tuple[Expr, Facts]] = set()
     stack: list[tuple[Expr, Facts]] = [(r, ()) for r in roots]
     while stack and len(seen) < _MOST_VISITS:
@@ -109,8 +148,9 @@ def _visits(roots: Sequence[Expr], doubtful: set[Expr]) -> Iterator[tuple[Expr, 
             continue
         seen.add((e, facts))
         if e in doubtful:
-            yield e, facts
+            found.append((e, facts))
         stack += _inside_of(e, facts)
+    return found, not stack
 
 
 def _holding(roots: Sequence[Expr], doubtful: set[Expr]) -> set[Expr]:
@@ -142,16 +182,27 @@ def _inside_of(e: Expr, facts: Facts) -> list[tuple[Expr, Facts]]:
 
 
 def _and(facts: Facts, condition: Expr) -> Facts:
-    parts = (_upright(c) for c in conjuncts(condition))
-    return (*facts, *(c for c in parts if c not in facts)) if condition is not TRUE else facts
+    if condition is TRUE:
+        return facts
+    out = dict.fromkeys((*facts, *(p for c in conjuncts(condition) for p in _upright(c))))
+    for c in list(out):  # where all of them but one hold, that one does not
+        if c.op == "not" and c.args[0].op == "and":
+            left = [x for x in conjuncts(c.args[0]) if x not in out]
+            if len(left) == 1:
+                out |= dict.fromkeys(_upright(not_(left[0])))
+    return tuple(out)
 
 
-def _upright(condition: Expr) -> Expr:
-    """``not a < b`` as ``a >= b``, which is the same for whole numbers."""
-    if condition.op == "not" and condition.args[0].op == "cmp":
-        inner = condition.args[0]
-        return cmp(_NEGATED[inner.data], *inner.args)
-    return condition
+def _upright(condition: Expr) -> list[Expr]:
+    """``not a < b`` as ``a >= b``, which is the same for whole numbers; what is not one nor the other is neither."""
+    if condition.op != "not":
+        return [condition]
+    inner = condition.args[0]
+    if inner.op == "cmp":
+        return [cmp(_NEGATED[inner.data], *inner.args)]
+    if inner.op == "or":
+        return [p for a in inner.args for p in _upright(not_(a))]
+    return [condition]
 
 
 # -- proving ----------------------------------------------------------------------------------------------------------
@@ -172,6 +223,12 @@ def _inside(index: Expr, axis: Axis, facts: Facts, world: World) -> bool:
         if case.op == "red" and case.data[0] == "argsort" and not _inside(case.args[2], case.data[1][0].axis, known, world):
             return False
     return True
+
+
+def _lies_on(index: Expr, axis: Axis, facts: Sequence[Expr], world: World) -> bool:
+    """Whether an index lies between the first and the last position of an axis."""
+    first, last = _ends(axis)
+    return _nonnegative(sub(index, first), facts, world) and _nonnegative(sub(last, index), facts, world)
 
 
 _POSITIONS = ("argmax", "argmin", "argsort")
@@ -316,6 +373,12 @@ def extreme(e: Expr, world: World, *, up: bool) -> Expr | None:
 def neat(e: Expr) -> Expr:
     """A whole number with its terms put together, so that equal ones are written alike: ``2*size(n) - 1``."""
     return _built(_linear(e))
+
+
+def constant(e: Expr) -> Fraction | None:
+    """The value of a number that nothing moves, however it is written."""
+    coefficients, value = _linear(e)
+    return None if coefficients else value
 
 
 def _extreme(e: Expr, world: World, up: bool) -> Linear | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lossdsl.ir.expr import ZERO, Axis, Expr, Index, Range, fresh, ix, outside, rebuild, red, ref, size, substitute
+from lossdsl.ir.expr import BINDING, ZERO, Axis, Expr, Index, Range, close_any, fresh, inside, ix, outside, rebuild, ref, size, substitute
 
 Values = Mapping[str, tuple[tuple[Index, ...], Expr]]
 
@@ -18,20 +18,20 @@ def instantiate(roots: Sequence[Expr], values: Values, axes: Mapping[str, Axis],
     memo: dict[Expr, Expr] = {}
     if _nothing_changes(values, axes, indices):
         return {e: e for e in roots}
-    opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+    opened: dict[Expr, tuple[tuple[Index, ...], tuple[Expr, ...]]] = {}
     stack = list(roots)
     while stack:
         e = stack[-1]
         if e in memo:
             stack.pop()
             continue
-        if e.op == "red":
+        if e.op in BINDING:
             ends = [x for b in e.data[1] if isinstance(b.axis, Range) for x in (b.axis.lo, b.axis.hi)]
             todo = [x for x in ends if x not in memo]
             if not todo:
                 if e not in opened:
                     opened[e] = _open(e, axes, memo)
-                todo = [x for x in (*opened[e][1:], *outside(e)) if x not in memo]
+                todo = [x for x in opened[e][1] if x not in memo]
         else:
             todo = [a for a in e.args if a not in memo]
         if todo:
@@ -49,20 +49,20 @@ def _nothing_changes(values: Values, axes: Mapping[str, Axis], indices: Mapping[
     return all(e is ref(name, [ix(i) for i in formals]) for name, (formals, e) in values.items())
 
 
-def _open(e: Expr, axes: Mapping[str, Axis], memo: Mapping[Expr, Expr]) -> tuple[tuple[Index, ...], Expr, Expr]:
-    """Fresh binders over the caller's axes, with the body and guard over them."""
+def _open(e: Expr, axes: Mapping[str, Axis], memo: Mapping[Expr, Expr]) -> tuple[tuple[Index, ...], tuple[Expr, ...]]:
+    """Fresh binders over the caller's axes, with the arguments over them."""
     new: list[Index] = []
     for b in e.data[1]:
         axis = Range(memo[b.axis.lo], memo[b.axis.hi]) if isinstance(b.axis, Range) else axes.get(b.axis, b.axis)
         new.append(fresh(axis))
-    body, guard = substitute(e.args[:2], {b: ix(n) for b, n in zip(e.data[1], new, strict=True)})
-    return tuple(new), body, guard
+    within = substitute(inside(e), {b: ix(n) for b, n in zip(e.data[1], new, strict=True)})
+    return tuple(new), (*within, *outside(e))
 
 
 def _changed(
     e: Expr,
     memo: Mapping[Expr, Expr],
-    opened: Mapping[Expr, tuple[tuple[Index, ...], Expr, Expr]],
+    opened: Mapping[Expr, tuple[tuple[Index, ...], tuple[Expr, ...]]],
     values: Values,
     axes: Mapping[str, Axis],
     indices: Mapping[Index, Expr],
@@ -76,9 +76,9 @@ def _changed(
             return indices.get(e.data, e)
         case "size":
             return size(axes.get(e.data, e.data))
-        case "red":
-            binders, body, guard = opened[e]
-            return red(e.data[0], binders, memo[body], memo[guard], *(memo[x] for x in outside(e)))
+        case "red" | "scan":
+            binders, args = opened[e]
+            return close_any(e, binders, [memo[x] for x in args])
         case "cmp" if e.data == "!=" and memo[e.args[0]].op == "iverson" and memo[e.args[1]] is ZERO:
             return memo[e.args[0]].args[0]
     return rebuild(e, [memo[a] for a in e.args])

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from lossdsl.errors import Source, Span, listed
-from lossdsl.frontend import syntax, words
+from lossdsl.frontend import recursion, syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.bounds import World, escapes
 from lossdsl.frontend.fit import misfit
@@ -171,6 +171,7 @@ class Lowering:
         self.indices: list[tuple[IndexName, str]] = []
         self.readings: dict[str, Span] = {}
         self.ignoring = [i for i in signature.inputs if i.kind.ignore is not None]
+        self.recursions = recursion.Recursions(self)
 
     # -- the definition
 
@@ -315,8 +316,12 @@ class Lowering:
         for p in (*d.inputs, *(d.hypers or ())):
             if p.name not in used and p.name not in self.targets and not self.names_axis(p):
                 self.remark("unused-parameter", f"the equation does not use '{p.name}'", p.span, "leave it out, or use it")
-        for escape in escapes(program) if self.readings else ():
+        for escape in escapes(program, self.recursions.names) if self.readings else ():
             span = self.readings.get(escape.name, d.body.span)
+            if escape.recursion:
+                hint = "let a branch say what stands at the end: piecewise(G[t - 1] if t > 0, 0 otherwise); outside it is NaN"
+                self.remark("index-leaves-axis", f"an index of '{escape.name}' may leave its axis", span, hint)
+                continue
             hint = f"guard it: sum[{escape.axis} | {escape.axis} + 1 < size({escape.axis})](..); outside it is NaN"
             if escape.index.op == "num" and escape.index.data < 0:
                 hint = f"indices count from 0 and never wrap; the last is size({escape.axis}) - 1"
@@ -604,8 +609,10 @@ class Lowering:
         if name.array is not None:
             return name.array
         local = name.local
-        if name.busy:
-            self.circle(name)
+        if self.recursions.holds(name):
+            yield self.recursions.solved(name)
+            assert name.array is not None
+            return name.array
         name.busy = name.used = True
         try:
             name.array = yield self.template(local, self.top)
@@ -627,18 +634,6 @@ class Lowering:
                 if isinstance(x, LocalName) and isinstance(y, LocalName):
                     y.used |= x.used
                     y.read |= x.read
-
-    def circle(self, name: LocalName) -> NoReturn:
-        busy = [n.local for n in self.names.values() if isinstance(n, LocalName) and n.busy]
-        if any(_shifts(x.body, {n.name for n in busy}) for x in busy):
-            self.blame.not_yet("a recursion along an axis", name.local.span, "write the sum out, if it has a closed form")
-        others = [x.name for x in busy if x is not name.local]
-        by = f"by way of {listed(others)}" if others else "by itself"
-        self.fail(
-            f"'{name.local.name}' is defined {by}",
-            name.local.span,
-            "a local has no cycle, except one that shifts an axis: piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)",
-        )
 
     def template(self, local: syntax.Local, scope: Scope) -> Steps[Array]:
         """The value of a local over the indices of its head."""
@@ -782,7 +777,7 @@ class Lowering:
             if isinstance(found, Term):
                 what = "an index" if found.sort.role == "index" else "a number"
                 self.fail(f"'{base.id}' is {what} and takes no subscript", base.span, "arrays take subscripts: x[i]")
-            array: Array = yield self.subscripted(found, node)
+            array: Array = yield self.array_of(found)
             name = base.id
         elif isinstance(base, syntax.Call):
             array = yield self.call(base, scope, whole=True)
@@ -792,11 +787,6 @@ class Lowering:
         else:
             self.fail("an expression takes no subscript", base.span, "give it a name with a head in `where`: u[i, j] = .., then u[i, j]")
         return (yield self.place(array, node, scope, name))
-
-    def subscripted(self, found: Array | LocalName | Loss, node: syntax.Bracket) -> Steps[Array]:
-        if isinstance(found, LocalName) and found.busy:
-            self.circle(found)
-        return (yield self.array_of(found))
 
     def no_axes(self, name: str, base: syntax.Node, array: Array) -> NoReturn:
         if isinstance(base, syntax.Name) and array.term.expr.free:
@@ -831,6 +821,7 @@ class Lowering:
         rest = self.closed(Array(array.term, tuple(s for s in array.slots or () if s.index not in mapping)), scope.without(mapping))
         ranges = {s.index: mapping[s.index] for s in array.slots or () if s.strict and s.index in mapping}
         out = _within(rest.term.at(mapping), ranges)
+        self.recursions.noted(out, node.span)
         self.check_work(node.span)
         return Array(out, rest.slots) if array.slots is not None else self.computed(out)
 
@@ -851,7 +842,7 @@ class Lowering:
     ) -> None:
         slots = array.slots
         if slots is None:
-            if not all(term.sort.role == "class" for _, term in items):
+            if not all(term.sort.role == "class" or (array.open and term.sort.role == "index") for _, term in items):
                 axes = ", ".join(str(i.tag) for i in _ordered(array.term.expr.free, self.axes))
                 hint = f"give it a head, {name}[{axes}] = .., or index by name"
                 self.fail(f"'{name}' has several axes and no head that orders them", node.span, hint)
@@ -859,9 +850,11 @@ class Lowering:
         left = [s for s in slots if s.index not in mapping]
         if items and not slots:
             self.no_axes(name, node.base, array)
-        taken = self.claims(items, left, name)
+        taken = self.claims(items, left, name, ("class", "index") if array.open else ("class",))
         free = [s for s in left if s not in taken.values()]
         for k, (item, term) in enumerate(items):
+            if array.open and term.sort.role == "index":
+                self.recursions.placed.setdefault(name, item.span)
             slot = taken.get(k)
             if slot is None:
                 if not free:
@@ -874,11 +867,11 @@ class Lowering:
                 slot = free.pop(0)
             mapping[slot.index] = self.placed(term, slot, item, name)
 
-    def claims(self, items: Sequence[tuple[syntax.Node, Term]], left: Sequence[Slot], name: str) -> dict[int, Slot]:
+    def claims(self, items: Sequence[tuple[syntax.Node, Term]], left: Sequence[Slot], name: str, roles: Sequence[str]) -> dict[int, Slot]:
         """A class stays where it stands if that is its axis, else it goes to its own."""
         taken: dict[int, Slot] = {}
         for k, (item, term) in enumerate(items):
-            if term.sort.role != "class":
+            if term.sort.role not in roles:
                 continue
             here = left[k] if k < len(left) else None
             if here is not None and (here.axis is None or self.axes.get(here.axis) == term.sort.of):
@@ -1722,19 +1715,6 @@ def _branch_hint(branch: syntax.Node, text: str, *, last: bool) -> str:
 
 def _natural(x: Term) -> bool:
     return x.literal is not None and x.literal >= 0
-
-
-def _shifts(body: syntax.Node, names: set[str]) -> bool:
-    """Whether a name of the circle is read at a shifted index."""
-    stack = [body]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, syntax.Bracket) and isinstance(node.base, syntax.Name) and node.base.id in names:
-            values = [i.value if isinstance(i, syntax.Keyword) else i for i in node.items]
-            if any(isinstance(v, syntax.Binary) and v.op in "+-" for v in values):
-                return True
-        stack += syntax.children(node)
-    return False
 
 
 def _count(n: int, one: str, many: str = "") -> str:

@@ -227,10 +227,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A name or an argument before it is indexed. ``slots`` are None where no positional order exists."""
+    """A name or an argument before it is indexed. ``slots`` are None where no positional order exists.
+
+    ``open``: which axes it has is not known yet, as its own body is being read; an index then goes to its own axis.
+    """
 
     term: Term
     slots: tuple[Slot, ...] | None = ()
+    open: bool = False
     hint: str = field(default="", compare=False)
 
 

@@ -24,12 +24,19 @@ iverson     a condition                  1 where it holds, else 0 (the strong ze
 pw          v1, c1, v2, c2, ..., other   first branch whose condition holds
 red         body, guard                  (operation, binders): sum prod max min logsumexp norm any argmax argmin
 red         body, guard, place           ("argsort", (binder,)): the index of the element that stands at that place
+scan        body, one place per binder   (step, (state, binders)): an array given by itself, at a place
+rec         one index value per binder   (state, axes): in the body of a scan, the array that it gives
 ==========  ===========================  ==============================================================================
 
 In a reduction the binders stand in the body and in the guard as ordinary ``ix`` nodes whose tag is ``(height, position)``,
 where the height counts the reductions nested inside; ``open_red`` gives fresh ones before anything inside is rewritten. The
 place of an argsort counts from 0 in the stable ascending order of the elements that the guard leaves, NaN last; it stands
 outside of the binder. Beyond the last element there is no index, as there is no argmax of nothing.
+
+A scan is the array ``G[t, s, ..] = body`` at the index values that follow the body. The body reads ``G`` itself, as ``rec``,
+at smaller positions along the first axis (step 1) or at larger ones (step -1), and nowhere else; outside of its axes ``G`` is
+NaN. The name of ``G`` is an index too, the *state*, so that it is bound, renamed and opened as the others are. The binders of
+a scan are all indices that its body depends on, each of them once: what is free in a body becomes one (see ``scan``).
 """
 
 from __future__ import annotations
@@ -58,6 +65,8 @@ class Range:
 
 Axis = str | Range
 Tag = str | int | tuple[int, int]
+STATE = "~state"  # the axis of the index that names a recursion in its own body
+BINDING = ("red", "scan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,8 @@ def _make(op: str, args: tuple[Expr, ...] = (), data: Any = None) -> Expr:
             e.free, e.height = _NONE, 0
         else:
             free = args[0].free
+            if op == "scan":
+                free = free - frozenset(data[1])
             for a in args[1:]:
                 if a.free is not free and a.free:
                     free = free | a.free if free else a.free
@@ -119,6 +130,10 @@ def _make(op: str, args: tuple[Expr, ...] = (), data: Any = None) -> Expr:
             if op == "red":
                 free = free - frozenset(data[1])
                 e.height += 1
+            elif op == "scan":
+                e.height = max(e.height, args[0].height + 1)
+            elif op == "rec":
+                free = free | {data[0]}
             e.free = free or _NONE
         _table[key] = e
         return e
@@ -401,9 +416,116 @@ def open_red(e: Expr) -> tuple[tuple[Index, ...], Expr, Expr]:
     return new, body, guard
 
 
+def inside(e: Expr) -> tuple[Expr, ...]:
+    """The arguments of a reduction or scan in which its binders stand."""
+    return e.args[: 2 if e.op == "red" else 1]
+
+
 def outside(e: Expr) -> tuple[Expr, ...]:
-    """The arguments of a reduction in which its binders do not stand."""
-    return e.args[2:]
+    """The arguments of a reduction or scan in which its binders do not stand: they come last."""
+    return e.args[2 if e.op == "red" else 1 :]
+
+
+def rec(state: Index, axes: Sequence[Axis], places: Sequence[Expr]) -> Expr:
+    """The array that the scan of this state gives, in its own body, at a place."""
+    return _make("rec", tuple(places), (state, tuple(axes)))
+
+
+def scan(step: int, binders: Sequence[Index], body: Expr, at: Sequence[Expr], *, memos: Memos | None = None) -> Expr:
+    """The array ``G[binders[1:]] = body`` at a place, where ``binders[0]`` is the state by which the body reads ``G``.
+
+    What else is free in the body becomes a binder, and one that the body neither uses nor moves is none, so that equal arrays
+    are equal nodes. A body that does not read the array is no recursion: it stands for itself, inside of the axes.
+    """
+    state, *own = binders
+    found = _Recursion(state, own, body)
+    if not found.uses:
+        (value,) = substitute((body,), dict(zip(own, at, strict=True)))
+        return pw([(value, and_(*(on_axis(a, b.axis) for a, b in zip(at, own, strict=True))))], NAN)
+    body, own, at = found.closed(at)
+    height = body.height + 1
+    places = (Index(STATE, (height, 0)), *(Index(b.axis, (height, k + 1)) for k, b in enumerate(own)))
+    if places != (state, *own):
+        mapping = {b: ix(p) for b, p in zip((state, *own), places, strict=True)}
+        memo = None if memos is None else memos.setdefault((state, *own, *places), {})
+        (body,) = substitute((body,), mapping, memo)
+    return _make("scan", (body, *at), (step, places))
+
+
+class _Recursion:
+    """What the body of a scan depends on: its readings of itself, and how each binder occurs."""
+
+    def __init__(self, state: Index, own: Sequence[Index], body: Expr) -> None:
+        self.state, self.own, self.body = state, list(own), body
+        self.axes = tuple(b.axis for b in own)
+        self.uses: list[Expr] = []
+        self.used = {body.data} if body.op == "ix" else set[Index]()
+        moved: set[int] = {0}
+        for x in postorder((body,)):
+            if x.op == "rec" and x.data[0] == state:
+                self.uses.append(x)
+                here = {k for k, (a, b) in enumerate(zip(x.args, own, strict=True)) if a.op == "ix" and a.data == b}
+                moved.update(k for k in range(len(own)) if k not in here)
+                self.used.update(a.data for k, a in enumerate(x.args) if a.op == "ix" and k not in here)
+            else:
+                self.used.update(a.data for a in x.args if a.op == "ix")
+        self.kept = [k for k, b in enumerate(own) if k in moved or b in self.used]
+
+    def closed(self, at: Sequence[Expr]) -> tuple[Expr, list[Index], list[Expr]]:
+        """The body without idle binders and with all that is free as one, the binders, and the place that a place becomes."""
+        more = [i for i in free_in_order(self.body) if i not in self.own and i.axis != STATE]
+        if not more and len(self.kept) == len(self.own) and all(x.data[1] == self.axes for x in self.uses):
+            return self.body, self.own, list(at)
+        new = [fresh(i.axis) for i in more]
+        own = [*(self.own[k] for k in self.kept), *new]
+        axes = [b.axis for b in own]
+
+        def read(places: Sequence[Expr]) -> Expr:
+            return rec(self.state, axes, [*(places[k] for k in self.kept), *(ix(i) for i in new)])
+
+        (body,) = replace_indices_and_recs((self.body,), dict(zip(more, map(ix, new), strict=True)), {self.state: read})
+        return body, own, [*(at[k] for k in self.kept), *(ix(i) for i in more)]
+
+
+def replace_indices_and_recs(roots: Sequence[Expr], mapping: Mapping[Index, Expr], reads: Reads) -> tuple[Expr, ...]:
+    """The expressions with free indices replaced, then the readings of some recursions."""
+    return replace_recs(substitute(roots, mapping) if mapping else tuple(roots), reads)
+
+
+Reads = Mapping[Index, Callable[[Sequence[Expr]], Expr]]
+
+
+def replace_recs(roots: Sequence[Expr], reads: Reads) -> tuple[Expr, ...]:
+    """The expressions with every reading of a recursion replaced by what ``reads[state]`` gives for its place."""
+
+    def visit(e: Expr) -> Expr:
+        return reads[e.data[0]](e.args) if e.op == "rec" and e.data[0] in reads else e
+
+    return rewrite(roots, visit, only=frozenset(reads))
+
+
+def on_axis(value: Expr, axis: Axis) -> Expr:
+    """The condition that an index value lies on an axis; true for an index along it."""
+    if value.op == "ix" and value.data.axis == axis:
+        return TRUE
+    if isinstance(axis, Range):
+        return and_(cmp("<=", axis.lo, value), cmp("<=", value, axis.hi))
+    return and_(cmp(">=", value, ZERO), cmp("<", value, size(axis)))
+
+
+def open_any(e: Expr) -> tuple[tuple[Index, ...], tuple[Expr, ...]]:
+    """Fresh binders of a reduction or scan, with its arguments: those that they reach are over them."""
+    new = tuple(fresh(b.axis) for b in e.data[1])
+    return new, (*substitute(inside(e), {b: ix(i) for b, i in zip(e.data[1], new, strict=True)}), *outside(e))
+
+
+def close_any(e: Expr, binders: Sequence[Index], args: Sequence[Expr], memos: Memos | None = None) -> Expr:
+    """A reduction or scan like ``e`` of other arguments, over other binders."""
+    if e.op == "red":
+        return red(e.data[0], binders, *args, memos=memos)
+    if args[0] is e.args[0] and tuple(binders) == e.data[1]:
+        return _make("scan", tuple(args), e.data)
+    return scan(e.data[0], binders, args[0], args[1:], memos=memos)
 
 
 def instance(pattern: Expr, binders: Sequence[Index], e: Expr) -> tuple[Expr, ...] | None:
@@ -459,8 +581,10 @@ def rebuild(e: Expr, args: Sequence[Expr]) -> Expr:
             return ref(e.data, args)
         case "list":
             return listing(args)
-        case "red":
-            return red(e.data[0], e.data[1], *args)
+        case "red" | "scan":
+            return close_any(e, e.data[1], args)
+        case "rec":
+            return rec(e.data[0], e.data[1], args)
     return e
 
 
@@ -480,16 +604,19 @@ def substitute(roots: Sequence[Expr], mapping: Mapping[Index, Expr], memo: dict[
             memo[e] = mapping.get(e.data, e)
         elif keys.isdisjoint(e.free):
             memo[e] = e
-        elif e.op == "red" and (not flat or any(b.tag[0] in tags for b in e.data[1])):
-            binders, body, guard = open_red(e)
-            body, guard, *rest = substitute((body, guard, *outside(e)), mapping)
-            memo[e] = red(e.data[0], binders, body, guard, *rest)
+        elif e.op in BINDING and (not flat or any(b.tag[0] in tags for b in e.data[1])):
+            binders, parts = open_any(e)
+            memo[e] = close_any(e, binders, substitute(parts, mapping))
         else:
             todo = [a for a in e.args if a not in memo]
             if todo:
                 stack += todo
                 continue
-            memo[e] = rebuild(e, [memo[a] for a in e.args])
+            args = tuple(memo[a] for a in e.args)
+            if e.op == "rec" and e.data[0] in mapping:
+                memo[e] = rec(mapping[e.data[0]].data, e.data[1], args)
+            else:
+                memo[e] = rebuild(e, args)
         stack.pop()
     return tuple(memo[e] for e in roots)
 
@@ -515,7 +642,10 @@ def free_in_order(e: Expr) -> list[Index]:
 
 
 def canonical(e: Expr) -> tuple[Expr, tuple[Index, ...]]:
-    """The expression over slots that stand for its free indices in order of first occurrence."""
+    """The expression over slots that stand for its free indices in order of first occurrence; a scan at slots for its place."""
+    if e.op == "scan":
+        slots = tuple(Index(b.axis, f"~{k}") for k, b in enumerate(e.data[1][1:]))
+        return rebuild(e, (e.args[0], *map(ix, slots))), slots
     free = free_in_order(e) if e.free else []
     slots = tuple(Index(i.axis, f"~{k}") for k, i in enumerate(free))
     changed = {i: ix(s) for i, s in zip(free, slots, strict=True) if i != s}
@@ -537,7 +667,7 @@ def postorder(roots: Iterable[Expr]) -> Iterator[Expr]:
             seen.add(e)
             stack.append((e, True))
             stack += [(a, False) for a in reversed(e.args) if a not in seen]
-            if e.op == "red":
+            if e.op in BINDING:
                 ends = [x for b in e.data[1] if isinstance(b.axis, Range) for x in (b.axis.lo, b.axis.hi)]
                 stack += [(x, False) for x in ends if x not in seen]
 
@@ -550,13 +680,15 @@ def fold(roots: Iterable[Expr], visit: Callable[[Expr, list[T]], T]) -> dict[Exp
     return out
 
 
-def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool = True) -> tuple[Expr, ...]:
-    """Rebuild bottom-up, each rebuilt node passed through ``visit``; reductions are opened before their inside is rewritten.
+def rewrite(
+    roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool = True, only: frozenset[Index] | None = None
+) -> tuple[Expr, ...]:
+    """Rebuild bottom-up, each rebuilt node passed through ``visit``; binders are opened before their inside is rewritten.
 
-    With ``under=False`` the insides of reductions are left alone.
+    With ``under=False`` the insides of reductions and scans are left alone; ``only`` names free indices without which a node is.
     """
     memo: dict[Expr, Expr] = {}
-    opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+    opened: dict[Expr, tuple[tuple[Index, ...], tuple[Expr, ...]]] = {}
     names: dict[Index, Index] = {}
     memos: Memos = {}
     stack: list[Expr] = list(roots)
@@ -565,36 +697,42 @@ def rewrite(roots: Sequence[Expr], visit: Callable[[Expr], Expr], *, under: bool
         if e in memo:
             stack.pop()
             continue
-        if e.op == "red" and under:
+        if only is not None and only.isdisjoint(e.free):
+            memo[e] = e
+            continue
+        binders: tuple[Index, ...] = ()
+        args: Sequence[Expr] = e.args
+        if e.op in BINDING and under:
             if e not in opened:
                 opened[e] = open_alike(e, names, memos)
-            binders, *args = *opened[e], *outside(e)
-        else:
-            binders, args = (), list(e.args) if e.op != "red" else []
+            binders, args = opened[e]
+        elif e.op in BINDING:
+            args = outside(e)
         todo = [a for a in args if a not in memo]
         if todo:
             stack += todo
             continue
         stack.pop()
-        if e.op == "red":
-            memo[e] = visit(red(e.data[0], binders, *(memo[a] for a in args), memos=memos) if under else e)
+        new = [memo[a] for a in args]
+        if e.op in BINDING:
+            memo[e] = visit(close_any(e, binders, new, memos) if under else rebuild(e, (*inside(e), *new)))
         else:
-            memo[e] = visit(rebuild(e, [memo[a] for a in args]))
+            memo[e] = visit(rebuild(e, new))
     return tuple(memo[e] for e in roots)
 
 
-def open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[Index, ...], Expr, Expr]:
-    """``open_red`` where one place always gets one name, so that what two reductions share stays shared.
+def open_alike(e: Expr, names: dict[Index, Index], memos: Memos) -> tuple[tuple[Index, ...], tuple[Expr, ...]]:
+    """``open_any`` where one place always gets one name, so that what two reductions share stays shared.
 
     The names are good for one walk over an expression. They do not clash, as the heights of nested reductions differ; where a
     rewrite made a reduction as high as one around it, it gets new names.
     """
     binders = e.data[1]
     if any(names.get(b) in e.free for b in binders):
-        return open_red(e)
+        return open_any(e)
     new = tuple(names.setdefault(b, fresh(b.axis)) for b in binders)
-    body, guard = substitute(e.args[:2], {b: ix(n) for b, n in zip(binders, new, strict=True)}, memos.setdefault(binders, {}))
-    return new, body, guard
+    mapping = {b: ix(i) for b, i in zip(binders, new, strict=True)}
+    return new, (*substitute(inside(e), mapping, memos.setdefault(binders, {})), *outside(e))
 
 
 def assign(roots: Sequence[Expr], values: Mapping[str, Expr]) -> tuple[Expr, ...]:
@@ -608,20 +746,20 @@ def replace_leaves(roots: Sequence[Expr], values: Mapping[Expr, Expr]) -> tuple[
     def visit(e: Expr) -> Expr:
         if not e.args:
             return values.get(e, e)
-        return _reranged(e, visit) if e.op == "red" else e
+        return _reranged(e, visit) if e.op in BINDING else e
 
     return rewrite(roots, visit)
 
 
 def _reranged(e: Expr, visit: Callable[[Expr], Expr]) -> Expr:
-    """A reduction with the ends of its ranges rewritten."""
+    """A reduction or scan with the ends of its ranges rewritten."""
     axes = [Range(*rewrite((b.axis.lo, b.axis.hi), visit)) if isinstance(b.axis, Range) else b.axis for b in e.data[1]]
     if all(axis == b.axis for axis, b in zip(axes, e.data[1], strict=True)):
         return e
-    binders, body, guard = open_red(e)
+    binders, args = open_any(e)
     new = tuple(fresh(axis) for axis in axes)
-    body, guard = substitute((body, guard), {b: ix(n) for b, n in zip(binders, new, strict=True)})
-    return red(e.data[0], new, body, guard, *outside(e))
+    mapping = {b: ix(i) for b, i in zip(binders, new, strict=True)}
+    return close_any(e, new, substitute(args, mapping))
 
 
 def references(roots: Iterable[Expr]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lossdsl.ir.applied import is_applied
 from lossdsl.ir.expr import NAN, TRUE, Expr, Index, Range, branches, outside
-from lossdsl.ir.present import Local, Names, Scope, Step, comparisons, reserved, run, share, sugar
+from lossdsl.ir.present import Local, Names, Scope, Step, comparisons, recursions, reserved, run, share, sugar
 from lossdsl.ir.program import Output, Program
 from lossdsl.ir.slopes import Variable, named
 from lossdsl.ir.text import number
@@ -57,7 +57,7 @@ def _equations(p: Program, output: Output) -> list[tuple[str, str]]:
         arguments += "; " + ", ".join(params)
     name = "\\operatorname{" + output.name.replace("_", r"\_") + "}"
     left = f"{name}{_subscript(symbol(n) for _, n in own)}\\left({arguments}\\right)"
-    return [(left, writer.text(shown, writer.scope.bind(own))), *writer.locals()]
+    return [(left, writer.text(writer.roots[0], writer.scope.bind(own))), *writer.locals()]
 
 
 def symbol(name: str) -> str:
@@ -91,20 +91,23 @@ class _Writer:
 
     def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope, variables: Sequence[Variable] = ()) -> None:
         scope = scope.reserving(v.name for v in variables)
-        self.names, self.shared = names, share([*roots, *(v.value for v in variables)], scope)
+        whole, self.recursions, scope = recursions([*roots, *(v.value for v in variables)], scope)
+        self.roots, values = whole[: len(roots)], whole[len(roots) :]
+        self.names, self.shared = names, share([*whole, *(x.body for x in self.recursions)], scope)
         self.scope = scope.reserving(x.name for x in self.shared.locals)
-        self.variables = [Local(v.name, v.indices, v.value) for v in variables]
+        self.variables = [Local(v.name, v.indices, x) for v, x in zip(variables, values, strict=True)]
         self.heads = {x: names.declare(x, self.scope) for x in self.variables}
 
     def text(self, e: Expr, scope: Scope) -> str:
         return run(self.step(e, scope), self.step)
 
     def locals(self) -> list[tuple[str, str]]:
-        return [self._local(x) for x in (*self.variables, *self.shared.locals)]
+        return [self._local(x) for x in (*self.variables, *self.recursions, *self.shared.locals)]
 
     def _local(self, x: Local) -> tuple[str, str]:
         pairs = self.heads.get(x) or self.names.choose(x.indices, [x.body], self.scope)
-        body = run(self.step(x.body, self.scope.bind(pairs), named=False), self.step)
+        again = x.body in self.shared.places and self.shared.places[x.body][0] is not x
+        body = run(self.step(x.body, self.scope.bind(pairs), named=again), self.step)
         return symbol_at(x.name, [symbol(name) for _, name in pairs]), body
 
     def step(self, e: Expr, scope: Scope, level: int = OR, named: bool = True) -> Step:

@@ -26,6 +26,7 @@ from itertools import chain, count
 from typing import Any
 
 from lossdsl.ir.expr import (
+    BINDING,
     INF,
     ONE,
     TRUE,
@@ -53,6 +54,7 @@ from lossdsl.ir.expr import (
     substitute,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Param, Program
+from lossdsl.ir.recursions import named
 from lossdsl.ir.strict import strict
 from lossdsl.kinds import Kind
 
@@ -376,6 +378,13 @@ def share(roots: Sequence[Expr], scope: Scope) -> Shared:
     return Shared(tuple(made.values()), places)
 
 
+def recursions(roots: Sequence[Expr], scope: Scope) -> tuple[tuple[Expr, ...], tuple[Local, ...], Scope]:
+    """The expressions with references to locals in place of recursions, these locals, and the scope in which they have names."""
+    supply = (name for name in map("u{}".format, count(1)) if name not in scope.taken)
+    roots, found = named(roots, lambda _: next(supply))
+    return roots, tuple(Local(r.name, r.indices, r.body) for r in found), scope.reserving(r.name for r in found)
+
+
 def _depth(e: Expr, parts: Sequence[int]) -> int:
     """About how many brackets stand one in another; the left operand of a chain stands in none."""
     chain = e.op in ("add", "sub", "mul", "div", "and", "or")
@@ -505,7 +514,7 @@ def axes(roots: Iterable[Expr]) -> set[str]:
     """The named axes that are bound or measured."""
     found = set()
     for e in postorder(roots):
-        found |= {e.data} if e.op == "size" else {b.axis for b in e.data[1]} if e.op == "red" else set()
+        found |= {e.data} if e.op == "size" else {b.axis for b in e.data[1]} if e.op in BINDING else set()
     return {a for a in found if isinstance(a, str)}
 
 

@@ -8,12 +8,13 @@ may occur. Axes are taken to be non-empty, unless ``empty_axes`` is set; a reduc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor, inf
 
 from lossdsl.functions import FUNCTIONS
-from lossdsl.ir.expr import NAN, TRUE, Expr, Range, instance, is_condition
+from lossdsl.ir.expr import NAN, TRUE, Expr, Range, instance, is_condition, postorder
 from lossdsl.ir.program import BATCH, Program
 from lossdsl.kinds import REAL, Bound, Interval, Kind
 
@@ -21,6 +22,9 @@ _ZERO, _ONE = Fraction(0), Fraction(1)
 NOTHING = Interval(inf, -inf)  # no value but NaN
 EVERYTHING = Interval(-inf, inf, False, False)
 TRUTH = Interval(_ZERO, _ONE, False, False)
+_KEPT = (
+    Interval(-inf, inf), Interval(_ZERO, inf, False, False), Interval(-inf, _ZERO, False, False), Interval(_ZERO, inf, True, False), TRUTH,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,10 @@ class Ranges:
                 return self._pieces(e)
             case "red":
                 return self._reduction(e)
+            case "rec":
+                return Reach(EVERYTHING, nan=True)
+            case "scan":
+                return self._recursion(e)
         args = [self.memo[a] for a in e.args]
         if any(a.empty for a in args):
             return Reach(NOTHING, nan=True)
@@ -178,6 +186,23 @@ class Ranges:
         some = guard is TRUE and all(self._occupied(b.axis) for b in e.data[1])
         return _REDUCTIONS[e.data[0]](self.memo[body], some)
 
+    def _recursion(self, e: Expr) -> Reach:
+        """What holds of every entry if it holds of those before: it is tried whether a few sets are left by no step."""
+        body, state = e.args[0], e.data[1][0]
+        out = self.memo[body]
+        if any(a.op != "ix" or a.data.axis != b.axis for a, b in zip(e.args[1:], e.data[1][1:], strict=True)):
+            out = replace(out, nan=True)  # what is read may lie outside
+        reads = [x for x in postorder((body,)) if x.op == "rec" and x.data[0] == state]
+        for kept in _KEPT:
+            if out.interval.within(kept):
+                continue
+            inside = copy(self)
+            inside.memo = {x: r for x, r in self.memo.items() if state not in x.free} | dict.fromkeys(reads, Reach(kept, nan=True))
+            found = inside.reach(body)
+            if found.interval.within(kept):
+                out = replace(out, interval=meet(out.interval, found.interval), nonzero=out.nonzero or found.nonzero)
+        return out
+
     def _occupied(self, axis: str | Range) -> bool:
         """Whether an axis surely has a position."""
         if isinstance(axis, str):
@@ -199,8 +224,10 @@ def ordered_on(e: Expr) -> str | None:
 
 
 def _needs(e: Expr) -> tuple[Expr, ...]:
-    if is_condition(e) or e.op in ("iverson", "ref"):
+    if is_condition(e) or e.op in ("iverson", "ref", "rec"):
         return ()
+    if e.op == "scan":
+        return e.args[:1]
     axes = [b.axis for b in e.data[1]] if e.op == "red" else [e.data.axis] if e.op == "ix" else []
     ends = tuple(x for a in axes if isinstance(a, Range) for x in (a.lo, a.hi))
     if e.op == "pw":

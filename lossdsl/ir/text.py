@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain, count
 from math import isinf
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +34,7 @@ from lossdsl.ir.expr import (
     ref,
     references,
 )  # fmt: skip
-from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, reserved, run, share, sugar
+from lossdsl.ir.present import WORDS, Local, Names, Scope, Step, axes, comparisons, recursions, reserved, run, share, sugar
 from lossdsl.ir.program import Function, Note, Output, Param, Program
 from lossdsl.ir.slopes import Variable, named
 from lossdsl.kinds import FunctionKind, Interval, Kind
@@ -58,7 +60,7 @@ def expression(e: Expr) -> str:
     roots, variables = named([e], scope.taken)
     shown, *values = sugar([*roots, *(v.value for v in variables)])
     writer = _Writer([shown], Names(()), scope, [replace(v, value=x) for v, x in zip(variables, values, strict=True)])
-    text = writer.text(shown, writer.scope)
+    text = writer.text(writer.roots[0], writer.scope)
     return f"{text} where {', '.join(locals_)}" if (locals_ := writer.locals()) else text
 
 
@@ -77,6 +79,7 @@ def _definition(p: Program, output: Output, width: int) -> str:
     values, requires = others[: len(variables)], others[len(variables) :]
     variables = [replace(v, value=x) for v, x in zip(variables, values, strict=True)]
     writer = _Writer([shown], Names((*p.inputs, *p.params)), Scope({}, reserved(p)), variables)
+    (shown,) = writer.roots
     own = [(i, writer.scope.name(i)) for i in output.indices]
     ends = {i: (i.axis.lo, i.axis.hi) for i, _ in own if isinstance(i.axis, Range)}
     ranges = {i: "..".join(writer.text(e, writer.scope) for e in pair) for i, pair in ends.items()}
@@ -125,6 +128,29 @@ def _binders(pairs: Sequence[tuple[Index, str]], names: Names, ranges: Mapping[I
         grouped = new and k + 1 < len(pairs) and pairs[k + 1][0].axis == index.axis and pairs[k + 1][1] not in names.own(index.axis)
         out.append(name if not new or grouped else f"{name} in {ranges.get(index, index.axis)}")
     return ", ".join(out)
+
+
+def _head_ranges(written: Iterable[Local], scope: Scope) -> dict[tuple[Axis, int], str]:
+    """Names for the indices of heads that run over ranges: each is an axis of the whole definition."""
+    supply = (name for name in chain(("w",), map("w{}".format, count(2))) if name not in scope.taken)
+    out: dict[tuple[Axis, int], str] = {}
+    for x in written:
+        for key in _numbered(x.indices):
+            if isinstance(key[0], Range) and key not in out:
+                out[key] = next(supply)
+    return out
+
+
+def _numbered(indices: Iterable[Index]) -> Iterator[tuple[Axis, int]]:
+    """The axis of each index, and how many of the indices before it are over the same."""
+    seen: Counter[Axis] = Counter()
+    for i in indices:
+        yield i.axis, seen[i.axis]
+        seen[i.axis] += 1
+
+
+def _renamed(pairs: Sequence[tuple[Index, str]], ranges: Mapping[tuple[Axis, int], str]) -> list[tuple[Index, str]]:
+    return [(i, ranges.get(key, name)) for (i, name), key in zip(pairs, _numbered(i for i, _ in pairs), strict=True)]
 
 
 def _parameters(p: Program, lengths: dict[str, str]) -> str:
@@ -370,23 +396,38 @@ class _Writer:
 
     def __init__(self, roots: Sequence[Expr], names: Names, scope: Scope, variables: Sequence[Variable] = ()) -> None:
         scope = scope.reserving(v.name for v in variables)
-        self.names, self.shared = names, share([*roots, *(v.value for v in variables)], scope)
-        self.scope = scope.reserving(x.name for x in self.shared.locals)
-        self.heads = {x: names.choose(x.indices, [x.body], self.scope) for x in self.shared.locals}
-        self.variables = [Local(v.name, v.indices, v.value) for v in variables]
+        whole, self.recursions, scope = recursions([*roots, *(v.value for v in variables)], scope)
+        self.roots, values = whole[: len(roots)], whole[len(roots) :]
+        self.names, self.shared = names, share([*whole, *(x.body for x in self.recursions)], scope)
+        scope = scope.reserving(x.name for x in self.shared.locals)
+        written = (*self.recursions, *self.shared.locals)
+        ranges = _head_ranges(written, scope) if self.recursions else {}
+        self.scope = scope.reserving(ranges.values())
+        self.heads = {x: _renamed(names.choose(x.indices, [x.body], self.scope), ranges) for x in written}
+        self.variables = [Local(v.name, v.indices, x) for v, x in zip(variables, values, strict=True)]
         self.heads |= {x: names.declare(x, self.scope) for x in self.variables}
+        self.ranges = frozenset(ranges.values())
+        self.whole = frozenset(x.name for x in self.recursions)
 
     def text(self, e: Expr, scope: Scope) -> str:
         return run(self.step(e, scope), self.step)
 
     def locals(self) -> list[str]:
-        return [self._local(x) for x in (*self.variables, *self.shared.locals)]
+        return [self._local(x) for x in (*self.variables, *self.recursions, *self.shared.locals)]
 
     def _local(self, x: Local) -> str:
         pairs = self.heads[x]
-        head = ", ".join(name if isinstance(i.axis, Range) else _binders([(i, name)], self.names) for i, name in pairs)
-        body = run(self.step(x.body, self.scope.bind(pairs), OR, False, FACTOR, named=False), self.step)
+        ends = {i: self._range(i.axis) for i, name in pairs if isinstance(i.axis, Range) and name in self.ranges}
+        open_ = {i for i, _ in pairs if isinstance(i.axis, Range) and i not in ends}  # whose range the use says
+        head = ", ".join(name if i in open_ else _binders([(i, name)], self.names, ends) for i, name in pairs)
+        again = x.body in self.shared.places and self.shared.places[x.body][0] is not x  # the body of a recursion may have a name
+        body = run(self.step(x.body, self.scope.bind(pairs), OR, False, FACTOR, named=again), self.step)
+        if x.name in self.whole and x.body.op == "iverson":  # a number, not a condition
+            body += " + 0"
         return f"{x.name}{f'[{head}]' if head else ''} = {body}"
+
+    def _range(self, axis: Range) -> str:
+        return "..".join(run(self.step(end, self.scope, SUM), self.step) for end in (axis.lo, axis.hi))
 
     def step(self, e: Expr, scope: Scope, level: int = OR, right: bool = False, chain: int = FREE, named: bool = True) -> Step:
         """The text of ``e``, in parentheses if it binds less tightly than ``level`` or is a signed right operand."""
@@ -532,6 +573,8 @@ class _Writer:
 
     def _ref(self, e: Expr, scope: Scope) -> Step:
         axes = self.names.axes(e)
+        if e.data in self.whole:
+            return f"{e.data}[{', '.join((yield from self._each(e.args, scope)))}]"
         own = [a.op == "ix" and scope.name(a.data) == name for a, (_, name) in zip(e.args, axes, strict=True)]
         if all(own):
             return str(e.data)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from lossdsl.ir.expr import ONE, Expr, Range, add, div, mul, neg, num, pow_, sub
+from lossdsl.ir.expr import ONE, ZERO, Expr, Range, add, div, mul, neg, num, pow_, size, sub
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LONGEST = 1000  # bits of a coefficient that is still multiplied out
@@ -122,6 +122,45 @@ def _scaled(e: Expr) -> tuple[Fraction, Expr]:
     if p.coefficient == 1:
         return p.coefficient, e
     return p.coefficient, build_product(Product(Fraction(1), p.factors))
+
+
+def offset(e: Expr) -> tuple[Expr, int] | None:
+    """The index and the whole number of a position ``index + number``."""
+    out = 0
+    while e.op in ("add", "sub"):
+        a, b = e.args
+        if e.op == "add" and a.op == "num":
+            a, b = b, a
+        if b.op != "num" or b.data.denominator != 1:
+            return None
+        out += int(b.data) if e.op == "add" else -int(b.data)
+        e = a
+    return (e, out) if e.op == "ix" else None
+
+
+def bound_of_index(e: Expr) -> bool | None:
+    """What a comparison says of an index alone: true or false if that follows from its axis, else None."""
+    a, b = e.args
+    if (found := offset(a)) is not None:
+        return _of_index(e.data, found[0].data.axis, found[1], b)
+    if (found := offset(b)) is not None:
+        return _of_index(_FLIPPED.get(e.data, e.data), found[0].data.axis, found[1], a)
+    return None
+
+
+def _of_index(op: str, axis: str | Range, c: int, bound: Expr) -> bool | None:
+    """``index + c op bound``, where the index is at least the first position of its axis and at most the last."""
+    first, last = (axis.lo, axis.hi) if isinstance(axis, Range) else (ZERO, None)
+    if last is not None and bound is last and c <= 0 and op == "<=":
+        return True
+    if last is None and bound is size(axis) and op in ("<", ">="):
+        return op == "<" if c <= 0 else None
+    gap = 0 if bound is first else bound.data - first.data if bound.op == first.op == "num" else None
+    if gap is None:
+        return None
+    if c > gap or (c == gap and op in (">=", "<")):
+        return op in (">", ">=", "!=")
+    return None
 
 
 # -- building ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import replace
 
 from lossdsl.errors import NotYet
-from lossdsl.ir.expr import Expr, Index, Range, ix, postorder, ref, references, rewrite
+from lossdsl.ir.expr import BINDING, Expr, Index, Range, ix, postorder, ref, references, rewrite
 from lossdsl.ir.program import BATCH, Input, Output, Program
 
 AT = Index(BATCH, BATCH)
@@ -32,7 +32,7 @@ def _leading(i: Input) -> Input:
 
 def _check_ranges(program: Program, names: Set[str]) -> None:
     for e in postorder(program.roots):
-        if e.op == "red":
+        if e.op in BINDING:
             ends = [x for b in e.data[1] if isinstance(b.axis, Range) for x in (b.axis.lo, b.axis.hi)]
             if references(ends) & names:
                 hint = "let the range depend on hyper-parameters and sizes"

@@ -8,6 +8,9 @@ does not fix; an index that stands alone in a place is renamed to the slot (one-
 guard ``e == slot``, which code generation prints as a scatter.
 
 A factor that may be infinite at a pole (the derivative of sqrt at 0) meets a factor that may be 0 through ``mul0``.
+
+The adjoint of a scan is a scan the other way: what flows to an entry from outside, and from the entries that read it. It is
+found by one run through the body from a symbol for the adjoint of an entry, which then stands for that scan everywhere.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from typing import Any
 from lossdsl.ir import rows
 from lossdsl.ir.applied import Hidden, apply, hidden_input, lifted, put_back
 from lossdsl.ir.expr import (
+    BINDING,
     FALSE,
+    INF,
     MINUS_ONE,
     NAN,
     ONE,
+    STATE,
     TRUE,
     ZERO,
     Axis,
@@ -45,20 +51,25 @@ from lossdsl.ir.expr import (
     neg,
     not_,
     num,
+    open_any,
     open_red,
     or_,
     postorder,
     pow_,
     pw,
+    rebuild,
+    rec,
     red,
     ref,
     references,
     replace_indices,
+    replace_recs,
     size,
     sub,
     substitute,
     total,
 )  # fmt: skip
+from lossdsl.ir.expr import scan as make_scan
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.ir.ranges import Ranges, ordered_on
 from lossdsl.kinds import Kind
@@ -93,6 +104,28 @@ class Stage:
     slots: tuple[Index, ...]
     node: Expr
     terms: list[Term] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Scan(Stage):
+    """A scan over its slots, opened: the stages that read its state, and what flows back from its body.
+
+    ``reads`` is what comes back to the array itself, ``waiting`` what goes elsewhere once the adjoint is known.
+    """
+
+    binders: tuple[Index, ...] = ()
+    body: Expr = ZERO
+    inner: list[Stage] = field(default_factory=list)
+    reads: list[Term] = field(default_factory=list)
+    waiting: list[tuple[list[Term], Term]] = field(default_factory=list)
+
+    @property
+    def state(self) -> Index:
+        return self.binders[0]
+
+    def entry(self, places: Sequence[Expr]) -> Expr:
+        """The array at a place."""
+        return rebuild(self.node, (self.node.args[0], *places))
 
 
 # -- terms and paths --------------------------------------------------------------------------------------------------
@@ -293,6 +326,8 @@ class Reverse:
         self.active: set[Expr] = set()
         self.marked: set[Expr] = set()
         self.stages: dict[Expr, Stage] = {}
+        self.scans: dict[Index, Scan] = {}  # by their states
+        self.running: Scan | None = None
         self.renamed: dict[frozenset[tuple[Index, Expr]], dict[Expr, Expr]] = {}
 
     def run(self, outputs: Sequence[Start]) -> dict[str, list[Term]]:
@@ -313,7 +348,7 @@ class Reverse:
         while stack:
             e, ready = stack.pop()
             if ready:
-                if _carries(e, self.active, self.wrt):
+                if _carries(e, self.active, self.wrt) or (e.op == "rec" and e.data[0] in self.scans):
                     self.active.add(e)
             elif e not in self.marked:
                 self.marked.add(e)
@@ -321,7 +356,7 @@ class Reverse:
                 stack += [(a, False) for a in e.args if a not in self.marked]
 
     def _stage_order(self, roots: Sequence[Expr]) -> Iterator[Stage]:
-        """Stages on the way, each after those its body uses."""
+        """Stages on the way, each after those its body uses; those that read a scan's state are the scan's own."""
         done: set[Expr] = set()
         stack: list[tuple[Expr, bool]] = [(r, False) for r in self._reductions(roots)]
         while stack:
@@ -330,15 +365,29 @@ class Reverse:
             if ready:
                 if key not in done:
                     done.add(key)
-                    yield self.stages[key]
+                    owner = next((self.scans[i] for i in key.free if i in self.scans), None)
+                    if owner is None:
+                        yield self.stages[key]
+                    else:
+                        owner.inner.append(self.stages[key])
             elif key not in self.stages:
-                self.stages[key] = Stage(slots, key)
                 self._mark(key)
+                body = self._opened(key, slots).body if key.op == "scan" else key.args[0]
+                self.stages.setdefault(key, Stage(slots, key))
                 stack.append((key, True))
-                stack += [(r, False) for r in self._reductions([key.args[0]])]
+                stack += [(r, False) for r in self._reductions([body])]
+
+    def _opened(self, key: Expr, slots: tuple[Index, ...]) -> Scan:
+        binders, (body, *_) = open_any(key)
+        scan = self.stages[key] = self.scans[binders[0]] = Scan(slots, key, binders=binders, body=body)
+        for e in postorder((body,)):
+            if e.op == "rec" and e.data[0] == binders[0]:
+                self.ranges.memo[e] = self.ranges.reach(scan.entry(e.args))
+        self._mark(body)
+        return scan
 
     def _reductions(self, roots: Sequence[Expr]) -> list[Expr]:
-        return [e for e in self._differentiable(roots) if e.op == "red"]
+        return [e for e in self._differentiable(roots) if e.op in BINDING]
 
     def _differentiable(self, roots: Sequence[Expr]) -> list[Expr]:
         """Active nodes in postorder, not looking into reductions, conditions, or index positions."""
@@ -352,12 +401,15 @@ class Reverse:
             elif e not in seen:
                 seen.add(e)
                 stack.append((e, True))
-                if e.op not in ("red", "ref"):
+                if e.op not in ("red", "ref", "scan", "rec"):
                     stack += [(a, False) for a in e.args if a in self.active and a not in seen]
         return out
 
     def _through(self, stage: Stage) -> None:
         """From a stage's adjoint to what its body uses."""
+        if isinstance(stage, Scan):
+            self._back_along(stage)
+            return
         term = combine(stage.terms)
         node, adjoint = stage.node, term.adjoint
         binders, body, guard = open_red(node)
@@ -373,6 +425,8 @@ class Reverse:
                 path = _join(path, cmp("==", body, node))
                 adjoint = div(adjoint, ties)
             case "logsumexp":
+                if _recursive(body):
+                    path = _join(path, cmp("!=", node, neg(INF)))
                 adjoint = times(adjoint, call("exp", sub(body, node)))
             case "norm":
                 if not self.ranges.nonzero(node):
@@ -381,6 +435,45 @@ class Reverse:
             case _:
                 return
         self._backward(body, replace(term, path=path, adjoint=adjoint), (*stage.slots, *binders))
+
+    def _back_along(self, scan: Scan) -> None:
+        """From the adjoint of a scan's entries, as others read them, to that of all entries, and on to what the body uses."""
+        term = combine(scan.terms)
+        adjoint, (_, *own) = fresh(STATE), scan.binders
+        seed = replace(term, path=(), adjoint=rec(adjoint, [b.axis for b in own], [ix(b) for b in own]))
+        while True:
+            self._run_body(scan, seed)
+            pole, gate = any(t.pole for t in scan.reads), any(t.gate for t in scan.reads)
+            if (pole <= seed.pole) and (gate <= seed.gate):
+                break
+            seed = replace(seed, pole=seed.pole or pole, gate=seed.gate or gate)
+        (body,) = replace_recs((merge([term, *scan.reads]),), {scan.state: scan.entry})
+        back = make_scan(-scan.node.data[0], (adjoint, *scan.slots), body, [ix(s) for s in scan.slots])
+
+        def flowing(places: Sequence[Expr]) -> Expr:
+            return substitute((back,), dict(zip(scan.slots, places, strict=True)))[0]
+
+        for target, t in scan.waiting:
+            value, *path = replace_recs((t.adjoint, *t.path), {scan.state: scan.entry, adjoint: flowing})
+            target.append(replace(t, adjoint=value, path=tuple(path)))
+
+    def _run_body(self, scan: Scan, seed: Term) -> None:
+        """Reverse mode through the body of a scan from one entry's adjoint."""
+        scan.reads, scan.waiting, self.running = [], [], scan
+        for stage in scan.inner:
+            stage.terms = []
+        self._backward(scan.body, seed, scan.binders[1:])
+        for stage in reversed(scan.inner):
+            if stage.terms:
+                self._through(stage)
+        self.running = None
+
+    def _deliver(self, target: list[Term], term: Term) -> None:
+        scan = self.running
+        if scan is None or target is scan.reads or any(target is s.terms for s in scan.inner):
+            target.append(term)
+        else:
+            scan.waiting.append((target, term))
 
     def _backward(self, root: Expr, term: Term, indices: tuple[Index, ...]) -> None:
         """Reverse mode inside one scope; ``indices`` are those that a place may fix or a sum must bind."""
@@ -391,10 +484,13 @@ class Reverse:
             here = combine(terms.pop(e))
             if e.op == "ref":
                 self._arrive(self.results[e.data], e.args, self.slots[e.data], indices, here, stage=False)
-            elif e.op == "red":
+            elif e.op in BINDING:
                 key, slots = canonical(e)
-                places = [ix(i) for i in free_in_order(e)]
+                places = e.args[1:] if e.op == "scan" else [ix(i) for i in free_in_order(e)]
                 self._arrive(self.stages[key].terms, places, slots, indices, here, stage=True)
+            elif e.op == "rec":
+                scan = self.scans[e.data[0]]
+                self._arrive(scan.reads, e.args, scan.slots, indices, here, stage=False)
             else:
                 for child, flow in self._flows(e, here):
                     terms.setdefault(child, []).append(flow)
@@ -437,7 +533,7 @@ class Reverse:
         value = summed(rest, adjoint, inner, self.classes)
         if stage and inner:
             outer = _join(outer, red("any", [i for i in rest if any(i in c.free for c in inner)], and_(*inner)))
-        target.append(replace(term, path=outer, adjoint=value))
+        self._deliver(target, replace(term, path=outer, adjoint=value))
 
     def _placed(self, roots: Sequence[Expr], mapping: Mapping[Index, Expr]) -> tuple[Expr, ...]:
         """The expressions with indices put in place. Slots go first: what stages hold of each other is then renamed once for all."""
@@ -479,6 +575,9 @@ class Reverse:
             case "pow":
                 yield from self._power(e, term)
             case "call":
+                if e.data == "logaddexp" and _recursive(e):
+                    path = _join(path, cmp("!=", e, neg(INF)))
+                    term = replace(term, path=path)
                 pole = not self._excluded(rows.poles(e.data, e.args), path)
                 careful = replace(term, pole=term.pole or (pole and not self._nonzero(a, path)))
                 after = term.pole or (pole and e.data not in _INFINITE_VALUE)
@@ -495,7 +594,9 @@ class Reverse:
                 yield value, replace(term, path=_join(term.path, *before, condition))
             before.append(not_(condition))
         if otherwise is NAN:
-            # no branch holds: the value is NaN, and so is the gradient
+            # no branch holds: the value is NaN, and so is the gradient; of an entry of a recursion only if something reads it
+            if self.running:
+                before.append(cmp("!=", term.adjoint, ZERO))
             for value in dict.fromkeys(v for v, _ in pairs if v in self.active):
                 yield value, replace(term, path=_join(term.path, *before), adjoint=NAN)
         elif otherwise in self.active:
@@ -574,6 +675,8 @@ def _carries(e: Expr, active: set[Expr], wrt: frozenset[str]) -> bool:
             return e.data in wrt
         case "red":
             return e.data[0] not in _NO_DERIVATIVE and e.args[0] in active
+        case "scan":
+            return e.args[0] in active
         case "pw":
             return any(v in active for v in (*e.args[::2], e.args[-1]))
         case "iverson":
@@ -646,6 +749,11 @@ def _by_path(terms: Sequence[Term], own: Sequence[Index]) -> list[tuple[Path, li
         outer = tuple(c for c in t.path if c.free.isdisjoint(own))
         groups.setdefault(outer, []).append(replace(t, path=tuple(c for c in t.path if c not in outer)))
     return list(groups.items())
+
+
+def _recursive(e: Expr) -> bool:
+    """Whether a value is made of entries of a recursion, where minus infinity stands for what cannot be reached."""
+    return any(x.op in ("rec", "scan") for x in postorder((e,)))
 
 
 # -- public passes ----------------------------------------------------------------------------------------------------
@@ -737,6 +845,8 @@ class Forward:
         self.ranges = Ranges(program)
         self.memo: dict[Expr, Expr] = {}
         self.opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+        self.scans: dict[Expr, tuple[tuple[Index, ...], Expr]] = {}  # opened
+        self.states: dict[Index, Index] = {}  # that of the tangent of each opened scan
 
     def of(self, root: Expr) -> Expr:
         stack = [root]
@@ -757,9 +867,16 @@ class Forward:
             if e not in self.opened:
                 self.opened[e] = open_red(e)
             return (self.opened[e][1],)
+        if e.op == "scan":
+            if references(e.args[:1]).isdisjoint(self.directions):
+                return ()
+            if e not in self.scans:
+                binders, (body, *_) = open_any(e)
+                self.scans[e], self.states[binders[0]] = (binders, body), fresh(STATE)
+            return (self.scans[e][1],)
         if e.op == "pw":
             return (*e.args[:-1:2], e.args[-1])
-        if e.op in ("ref", "iverson", "red") or is_condition(e) or (e.op == "call" and e.data == "stop"):
+        if e.op in ("ref", "rec", "iverson", "red") or is_condition(e) or (e.op == "call" and e.data == "stop"):
             return ()
         return e.args
 
@@ -768,6 +885,10 @@ class Forward:
         match e.op:
             case "ref":
                 return ref(self.directions[e.data], e.args) if e.data in self.directions else ZERO
+            case "rec":
+                return rec(self.states[e.data[0]], e.data[1], e.args)
+            case "scan":
+                return self._along(e, t[0]) if t else ZERO
             case "add":
                 return add(*t)
             case "sub":
@@ -787,7 +908,9 @@ class Forward:
             case "call" if e.data != "stop":
                 pole = rows.poles(e.data, e.args) is not FALSE
                 terms = zip(rows.derivative(e.data, e.args), t, strict=True)
-                return total(self._product(s, d, pole) for s, d in terms if s is not None and s is not ZERO and d is not ZERO)
+                out = total(self._product(s, d, pole) for s, d in terms if s is not None and s is not ZERO and d is not ZERO)
+                unreached = e.data == "logaddexp" and out is not ZERO and _recursive(e)
+                return pw([(out, cmp("!=", e, neg(INF)))], ZERO) if unreached else out
             case "red" if e.data[0] not in _NO_DERIVATIVE and t[0] is not ZERO:
                 return self._reduction(e, t[0])
         return ZERO
@@ -813,6 +936,12 @@ class Forward:
         pairs, otherwise = branches(e)
         return pw([(d, c) for d, (_, c) in zip(t, pairs, strict=False)], NAN if otherwise is NAN else t[-1])
 
+    def _along(self, e: Expr, inner: Expr) -> Expr:
+        """The tangent of a scan is a scan the same way, which reads the scan itself too."""
+        (state, *own), _ = self.scans[e]
+        (body,) = replace_recs((inner,), {state: lambda places: rebuild(e, (e.args[0], *places))})
+        return make_scan(e.data[0], (self.states[state], *own), body, e.args[1:])
+
     def _reduction(self, e: Expr, inner: Expr) -> Expr:
         binders, body, guard = self.opened[e]
         match e.data[0]:
@@ -824,6 +953,7 @@ class Forward:
                 at = and_(guard, cmp("==", body, e))
                 return div(red("sum", binders, inner, at), red("sum", binders, ONE, at))
             case "logsumexp":
-                return red("sum", binders, times(call("exp", sub(body, e)), inner), guard)
+                out = red("sum", binders, times(call("exp", sub(body, e)), inner), guard)
+                return pw([(out, cmp("!=", e, neg(INF)))], ZERO) if _recursive(e) else out
         slope = div(red("sum", binders, times(body, inner), guard), e)
         return slope if self.ranges.nonzero(e) else pw([(slope, cmp("!=", e, ZERO))], ZERO)

@@ -25,6 +25,7 @@ from lossdsl.ir.expr import (
     Range,
     add,
     and_,
+    boolean,
     branches,
     call,
     cmp,
@@ -46,7 +47,7 @@ from lossdsl.ir.expr import (
 )  # fmt: skip
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
-from lossdsl.passes.algebra import Factor, Product, Term, build_product, build_sum, product, terms
+from lossdsl.passes.algebra import Factor, Product, Term, bound_of_index, build_product, build_sum, offset, product, terms
 from lossdsl.passes.bounded import bounded
 from lossdsl.passes.separate import separated
 
@@ -210,30 +211,13 @@ def _integral(e: Expr, whole: frozenset[str]) -> bool:
     return True
 
 
-def _offset(e: Expr) -> tuple[Expr, int] | None:
-    """The index and the whole number of a position ``index + number``."""
-    out = 0
-    while e.op in ("add", "sub"):
-        a, b = e.args
-        if e.op == "add" and a.op == "num":
-            a, b = b, a
-        if b.op != "num" or b.data.denominator != 1:
-            return None
-        out += int(b.data) if e.op == "add" else -int(b.data)
-        e = a
-    return (e, out) if e.op == "ix" else None
-
-
 def _position(e: Expr) -> Expr:
     """Positions as one index plus a number, and the bounds that every index keeps."""
-    if e.op in ("add", "sub") and (found := _offset(e)):
+    if e.op in ("add", "sub") and (found := offset(e)):
         i, c = found
         return add(i, num(c)) if c >= 0 else sub(i, num(-c))
-    if e.op == "cmp" and (found := _offset(e.args[0])) and isinstance(found[0].data.axis, str):
-        i, c = found
-        if (e.data == "<" and c <= 0 and e.args[1] is size(i.data.axis)) or (e.data == ">=" and c >= 0 and e.args[1] is ZERO):
-            return TRUE
-    return e
+    known = bound_of_index(e) if e.op == "cmp" else None
+    return e if known is None else boolean(known)
 
 
 def _inside(i: Index, value: Expr) -> Expr:

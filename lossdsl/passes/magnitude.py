@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from lossdsl.ir.expr import TRUE, Expr, Index, Range, is_condition, ix, ref
+from lossdsl.ir.expr import TRUE, Expr, Index, Range, is_condition, ix, rebuild
 from lossdsl.ir.ranges import Ranges
 from lossdsl.kinds import Interval
 
@@ -114,6 +114,10 @@ class Spread:
             return frozenset.intersection(*(p[0] for p in (*parts[:-1:2], parts[-1]))), may
         if e.op == "red" and e.data[0] == "argsort":  # an index, whatever it sorts
             return _NONE, _generalised(may, frozenset(e.data[1]))
+        if e.op == "rec":  # what it reads is in the body that it stands in
+            return frozenset((e,)), may | {e}
+        if e.op == "scan":
+            return _NONE, _generalised(frozenset(r for r in may if r.op == "ref"), frozenset(e.data[1]))
         if e.op == "red":
             sure = parts[0][0] if e.args[1] is TRUE and not any(isinstance(b.axis, Range) for b in e.data[1]) else _NONE
             bound = frozenset(e.data[1])
@@ -122,7 +126,7 @@ class Spread:
 
 
 def _generalised(refs: Refs, bound: frozenset[Index]) -> Refs:
-    return frozenset(r if r.free.isdisjoint(bound) else ref(r.data, [_every(a, bound) for a in r.args]) for r in refs)
+    return frozenset(r if r.free.isdisjoint(bound) else rebuild(r, [_every(a, bound) for a in r.args]) for r in refs)
 
 
 def _every(e: Expr, bound: frozenset[Index]) -> Expr:
@@ -131,6 +135,6 @@ def _every(e: Expr, bound: frozenset[Index]) -> Expr:
 
 def _stands_for(general: Expr, r: Expr) -> bool:
     """Whether an entry is among those that an entry at every position stands for."""
-    if general.data != r.data or len(general.args) != len(r.args):
+    if general.op != r.op or general.data != r.data or len(general.args) != len(r.args):
         return False
     return all(a is b or (a.op == "ix" and a.data.tag == _EVERY) for a, b in zip(general.args, r.args, strict=True))

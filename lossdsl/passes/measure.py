@@ -59,6 +59,9 @@ def refusal(program: Program) -> LossError | None:
     if any(e.op == "red" and e.data[0] == "argsort" and e.data[1][0].axis == axis for e in postorder(program.roots)):
         hint = "a place in an order is no sample: give the samples that count alone"
         return LossError(f"{program.name} sorts its samples, so they take no weights and no mask", hint=hint)
+    if any(e.op == "scan" and e.data[1][1].axis == axis for e in postorder(program.roots)):
+        hint = "each is a step of a recursion: give the steps that count alone"
+        return LossError(f"{program.name} runs along its samples, so they take no weights and no mask", hint=hint)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lossdsl.ir.expr import Expr, Index, Memos, count_nodes, open_alike, outside, rebuild, red
+from lossdsl.ir.expr import BINDING, Expr, Index, Memos, close_any, count_nodes, open_alike, rebuild
 
 Step = Callable[[Expr], Expr | None]
 
@@ -25,7 +25,7 @@ class _Settling:
         self.done: dict[Expr, Expr] = {}
         self.next: dict[Expr, Expr] = {}  # what a node became, which is to be settled itself
         self.waiting: set[Expr] = set()
-        self.opened: dict[Expr, tuple[tuple[Index, ...], Expr, Expr]] = {}
+        self.opened: dict[Expr, tuple[tuple[Index, ...], tuple[Expr, ...]]] = {}
         self.names: dict[Index, Index] = {}
         self.memos: Memos = {}
 
@@ -60,15 +60,14 @@ class _Settling:
         return self.done[root]
 
     def _parts(self, e: Expr) -> Sequence[Expr]:
-        if e.op != "red":
+        if e.op not in BINDING:
             return e.args
         if e not in self.opened:
             self.opened[e] = open_alike(e, self.names, self.memos)
-        return (*self.opened[e][1:], *outside(e))
+        return self.opened[e][1]
 
     def _rebuilt(self, e: Expr, parts: Sequence[Expr]) -> Expr:
-        if e.op != "red":
+        if e.op not in BINDING:
             return rebuild(e, parts)
-        binders, body, guard = self.opened[e]
-        same = all(a is b for a, b in zip(parts, (body, guard, *outside(e)), strict=True))
-        return e if same else red(e.data[0], binders, *parts, memos=self.memos)
+        binders, inside = self.opened[e]
+        return e if all(a is b for a, b in zip(parts, inside, strict=True)) else close_any(e, binders, parts, self.memos)

@@ -24,6 +24,7 @@ from lossdsl.ir.expr import (
     Range,
     add,
     and_,
+    boolean,
     branches,
     call,
     cmp,
@@ -45,7 +46,7 @@ from lossdsl.ir.expr import (
 )
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges, ordered_on
-from lossdsl.passes.algebra import Factor, Names, Product, Term, build_product, build_sum, product, scale, terms
+from lossdsl.passes.algebra import Factor, Names, Product, Term, bound_of_index, build_product, build_sum, product, scale, terms
 from lossdsl.passes.magnitude import Spread, meet_safely
 from lossdsl.passes.rules import KINKED, NEAT, Rules
 from lossdsl.passes.settle import settled
@@ -291,12 +292,13 @@ class Simplifier:
     # -- conditions
 
     def compare(self, e: Expr) -> Expr | None:
-        """An index stands on the left of an equality; along an axis it is 0 or more."""
+        """An index stands on the left of an equality, and lies on its axis."""
         a, b = e.args
+        known = bound_of_index(e)
+        if known is not None:
+            return boolean(known)
         if e.data in ("==", "!=") and b.op == "ix" and a.op != "ix":
             return cmp(e.data, b, a)
-        if e.data == ">=" and a.op == "ix" and isinstance(a.data.axis, str) and b is ZERO:
-            return TRUE
         return None
 
     def invert(self, e: Expr) -> Expr | None:

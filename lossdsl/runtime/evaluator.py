@@ -17,7 +17,7 @@ from mpmath.libmp import from_int
 
 from lossdsl.errors import LossError, did_you_mean
 from lossdsl.functions import FUNCTIONS
-from lossdsl.ir.expr import Axis, Expr, Index, Range, postorder
+from lossdsl.ir.expr import BINDING, STATE, Axis, Expr, Index, Range, postorder
 from lossdsl.runtime.arithmetic import Bare, Measuring, first_extreme
 from lossdsl.runtime.primitives import Mpf, meaning_of
 
@@ -49,6 +49,21 @@ def _getter(slots: Sequence[int]) -> Callable[[list[int]], Any]:
     return itemgetter(*slots) if slots else _nothing
 
 
+class Recursions:
+    """The recursions that have begun: a scan, in each of the recursions around it, has a number, which is what its state stands at."""
+
+    def __init__(self) -> None:
+        self.around: dict[int, list[int]] = {}  # for each scan, the slots of the states around it
+        self.numbers: dict[tuple[int, tuple[int, ...]], int] = {}
+        self.node: list[int] = []
+
+    def number(self, scan: int, around: tuple[int, ...]) -> int:
+        found = self.numbers.setdefault((scan, around), len(self.node))
+        if found == len(self.node):
+            self.node.append(scan)
+        return found
+
+
 @dataclass(slots=True)
 class Table:
     """An input: its entries in row-major order and its lengths."""
@@ -70,13 +85,16 @@ class Evaluator:
         self.slots: dict[Index, int] = {}
         self.nodes: dict[Expr, Node] = {}
         self.order: list[Node] = []
+        self.recursions: Recursions = Recursions() if frozen is None else frozen.recursions
         for e in postorder(roots):
             self.order.append(self.compiled(e))
+        self.spread_names()
         self.env = [0] * len(self.slots)
         steps = {"add": self.eager, "sub": self.eager, "mul": self.eager, "div": self.eager, "pow": self.eager, "neg": self.eager}
         self.steps: dict[str, Callable[[Node, Any], Any]] = {
             **steps, "call": self.call, "ref": self.look_up, "cmp": self.compare, "and": self.connect, "or": self.connect,
             "not": self.invert, "iverson": self.indicate, "pw": self.choose, "red": self.reduction, "ix": self.position,
+            "scan": self.begin, "rec": self.go_on,
         }  # fmt: skip
 
     # what does not depend on the inputs
@@ -88,21 +106,32 @@ class Evaluator:
         node = Node(len(self.order), e, [self.nodes[a] for a in e.args], _getter(sorted(self.slot(i) for i in e.free)))
         self.nodes[e] = node
         below = list(node.args)
-        if e.op == "red":
+        if e.op in BINDING:
             node.slots = [self.slot(b) for b in e.data[1]]
             if e.data[0] == "argsort":
                 node.inside = _getter(sorted(self.slot(i) for a in e.args[:2] for i in a.free.difference(e.data[1])))
-            node.ends = [self.ends(b.axis) for b in e.data[1]]
+            node.ends = [self.ends(b.axis) for b in e.data[1] if b.axis != STATE]
             below += [end for ends in node.ends if not isinstance(ends, str) for end in ends]
+            if e.op == "scan":
+                self.recursions.around[node.id] = [self.slot(i) for i in e.args[0].free if i.axis == STATE and i != e.data[1][0]]
         elif e.op == "ref":
             node.places = self.located(e)
         elif e.op == "ix":
             node.slots = [self.slot(e.data)]
+        elif e.op == "rec":
+            node.slots = [self.slot(e.data[0])]
         elif not e.args:
             node.memo[()] = self.constant(e)
         own = (e.data,) if e.op == "ref" else ()
         node.names = frozenset(own).union(*(n.names for n in below))
         return node
+
+    def spread_names(self) -> None:
+        """What reads a recursion depends on all that the recursion depends on."""
+        recursive = frozenset[str]().union(*(n.names for n in self.order if n.op == "scan"))
+        for e, node in self.nodes.items():
+            if any(i.axis == STATE for i in e.free):
+                node.names |= recursive
 
     def ends(self, axis: Axis) -> tuple[Node, Node] | str:
         return (self.nodes[axis.lo], self.nodes[axis.hi]) if isinstance(axis, Range) else axis
@@ -360,6 +389,37 @@ class Evaluator:
             points.append(point)
             if op == "any":
                 return
+
+    def begin(self, node: Node, key: Any) -> Generator[Node, None, None]:
+        """An entry of an array that is given by itself: a new recursion where none of it has been looked at."""
+        for ends in node.ends:
+            if not isinstance(ends, str):
+                yield from (end for end in ends if self.known(end) is _MISSING)
+        around = tuple(self.env[s] for s in self.recursions.around[node.id])
+        yield from self.entry(node, key, self.recursions.number(node.id, around), node, node.args[1:])
+
+    def go_on(self, node: Node, key: Any) -> Generator[Node, None, None]:
+        """Another entry of the array that is being worked out."""
+        number = self.env[node.slots[0]]
+        yield from self.entry(node, key, number, self.order[self.recursions.node[number]], node.args)
+
+    def entry(self, node: Node, key: Any, number: int, scan: Node, places: Sequence[Node]) -> Generator[Node, None, None]:
+        """The body of a scan at a place; what its indices stood at before, they stand at again."""
+        yield from (a for a in places if self.known(a) is _MISSING)
+        at = [self.whole(self.known(a)) for a in places]
+        spans = [range(self.length(a)) if isinstance(a, str) else range(self.end(a[0]), self.end(a[1]) + 1) for a in scan.ends]
+        if not all(i is not None and i in span for i, span in zip(at, spans, strict=True)):
+            node.memo[key] = self.arithmetic.leaf(self.ctx.nan)
+            return
+        env, before = self.env, self.env[:]
+        for slot, i in zip(scan.slots, (number, *at), strict=True):
+            env[slot] = i or 0
+        body = scan.args[0]
+        if self.known(body) is _MISSING:
+            yield body
+        value = self.known(body)
+        env[:] = before
+        node.memo[key] = value
 
     def points(self, axes: list[tuple[Node, Node] | str]) -> Iterator[tuple[int, ...]]:
         """All index points, the first index slowest."""

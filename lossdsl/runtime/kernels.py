@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _BLOCK = 128 * 1024  # bytes of one intermediate: several of them fit into a second-level cache
+_STEPS = 64 * 1024 * 1024  # where Python goes from step to step, rows are best taken together as far as memory allows
 
 # glibc gives freed memory of this order back to the system, and the next block faults it in again page by page, until it has
 # seen one larger allocation come and go.
@@ -24,13 +25,15 @@ class Kernel:
     """A printed function, its source, and what is needed to run it in blocks.
 
     ``widths`` are the axes of the intermediates beside the batch; ``rows`` says for each output whether it has a row for each
-    row of the batch. A kernel that takes all rows at once is ``whole``; ``slopes`` are the functions whose derivatives it needs.
+    row of the batch, ``steps`` whether there is a loop. A kernel that takes all rows at once is ``whole``; ``slopes`` are the
+    functions whose derivatives it needs.
     """
 
     run: Callable[..., Any]
     source: str
     widths: tuple[tuple[str, ...], ...]
     rows: tuple[bool, ...]
+    steps: bool = False
     whole: bool = False
     slopes: frozenset[str] = frozenset()
 
@@ -43,8 +46,8 @@ def load(printed: Mapping[str, Any], name: str) -> Kernel:
     """The kernel that ``numpy_source.kernel`` has printed."""
     space: dict[str, Any] = {}
     exec(compile(printed["source"], f"<lossdsl {name}>", "exec"), space)  # our own printed text, never a user's
-    widths, slopes = tuple(map(tuple, printed["widths"])), printed.get("slopes")
-    return Kernel(space["kernel"], printed["source"], widths, tuple(printed["rows"]), slopes is not None, frozenset(slopes or ()))
+    widths, slopes, steps = tuple(map(tuple, printed["widths"])), printed.get("slopes"), bool(printed.get("steps"))
+    return Kernel(space["kernel"], printed["source"], widths, tuple(printed["rows"]), steps, slopes is not None, frozenset(slopes or ()))
 
 
 def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], params: Sequence[Any], n: int, sizes: Mapping[str, int],
@@ -85,7 +88,7 @@ def run_in_blocks(kernel: Kernel, arrays: Sequence[Any], flags: Sequence[bool], 
 
 def block_rows(kernel: Kernel, sizes: Mapping[str, int], item: int) -> int:
     """The rows of one block."""
-    return max(1, _BLOCK // (max(1, kernel.width(sizes)) * item))
+    return max(1, (_STEPS if kernel.steps else _BLOCK) // (max(1, kernel.width(sizes)) * item))
 
 
 def own(x: Any, arrays: Sequence[Any]) -> Any:

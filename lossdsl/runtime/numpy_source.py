@@ -14,7 +14,7 @@ from lossdsl.errors import LossError
 from lossdsl.ir.program import BATCH, Program
 from lossdsl.passes.legalise import legalise
 from lossdsl.passes.staged import Evaluation, Staged, staged
-from lossdsl.schedule import schedule
+from lossdsl.schedule import Loop, schedule
 
 
 def kernel(program: Program, what: str, wrt: Sequence[str], batch: frozenset[str]) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def kernel(program: Program, what: str, wrt: Sequence[str], batch: frozenset[str
     batched = any(BATCH in i.axes for i in legal.inputs)
     rows = [batched and any(i.axis == BATCH for i in o.indices) for o in legal.outputs]
     source = with_helpers(print_function(legal, scheduled, NUMPY, "kernel"), NUMPY)
-    return {"source": source, "widths": sorted(map(list, widths)), "rows": rows}
+    steps = any(isinstance(s, Loop) for s in scheduled.stages)
+    return {"source": source, "widths": sorted(map(list, widths)), "rows": rows, "steps": steps}
 
 
 def _applying(program: Program, what: str, wrt: Sequence[str], batch: frozenset[str]) -> dict[str, Any]:

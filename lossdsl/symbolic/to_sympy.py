@@ -379,5 +379,12 @@ def _check_condition(c: Sym) -> None:
 
 
 def _unknown(e: Expr) -> LossError:
-    name = {"red": lambda: f"{e.data[0]} over an axis", "call": lambda: f"the function {e.data}"}.get(e.op, lambda: f"a {e.op} node")()
+    name = f"a {e.op} node"
+    match e.op:
+        case "red":
+            name = f"{e.data[0]} over an axis"
+        case "call":
+            name = f"the function {e.data}"
+        case "scan" | "rec":
+            name = "a recursion"
     return LossError(f"{name} has no form in SymPy", hint=_HINT)
