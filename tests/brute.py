@@ -73,6 +73,8 @@ class Brute:
                 return self.reduction(e, at)
             case "ref":
                 return self.reference(e, at)
+            case "scan" | "rec":
+                return self.recursion(e, at)
         args = [self._of(a, at) for a in e.args]
         match e.op:
             case "add":
@@ -106,6 +108,18 @@ class Brute:
             return math.nan
         out = value[tuple(int(p) for p in place)]
         return out if value.dtype == bool else int(out) if value.dtype.kind == "i" else np.float64(out)
+
+    def recursion(self, e: Expr, at: Mapping[Index, Any]) -> Any:
+        """An entry by entries before it; the state of a scan stands for the scan, and for where it stands itself."""
+        if e.op == "scan":
+            scan, around, places = e, at, e.args[1:]
+        else:
+            (scan, around), places = at[e.data[0]], e.args
+        state, *binders = scan.data[1]
+        place = [self._of(a, at) for a in places]
+        if any(p not in self.along(b.axis, at) for p, b in zip(place, binders, strict=True)):
+            return math.nan
+        return self._of(scan.args[0], {**around, state: (scan, around), **dict(zip(binders, map(int, place), strict=True))})
 
     def reduction(self, e: Expr, at: Mapping[Index, int]) -> Any:
         op, binders = e.data
