@@ -239,9 +239,10 @@ REAL_INPUTS = ("x", "u", "w", "v", "a", "R", "p", "q")
 class Writer:
     """Writes one loss; every choice is drawn."""
 
-    def __init__(self, seed: bytes, budget: int) -> None:
+    def __init__(self, seed: bytes, budget: int, wide: bool = False) -> None:
         self.random = Random(seed)
         self.budget = budget
+        self.wide = wide  # more orders, sets that a key orders, recursions
         self.data: dict[str, np.ndarray] = {}
         self.sizes = {"n": 2 + self.below(3), "k": 2 + self.below(2)}
         self.used: dict[str, None] = {}
@@ -385,6 +386,10 @@ class Writer:
         ]
         if can_reduce:
             options.append((12, lambda: self.reduction(scope, d)))
+        if self.wide and scope.depth < 3:
+            options += [(8, lambda: self.order(scope, d))] if can_reduce else []
+            options += [(6, lambda: self.ordered(scope, d))] if any(axis in self.sizes for _, axis in scope.indices) else []
+            options += [(6, lambda: self.recursion(scope, d))] if scope.outer and d >= 1 else []
         if scope.outer and d >= 1:
             options += [(3, lambda: self.local(scope, d)), (2, lambda: self.local_function(scope, d)), (2, lambda: self.composed(scope, d))]
             options += [(3, lambda: self.vector(scope)), (2, lambda: self.shift(scope))]
@@ -761,6 +766,9 @@ class Writer:
         e = self.real(bracket.scope, d) if op not in ("logsumexp", "prod") else self.tame(bracket.scope, d)
         if op in ("var", "std"):  # of what does not vary, rounding alone decides how far it is from 0
             e = self.varied(e, [name for name, _ in bracket.names])
+        if op == "prod" and self.wide and self.chance(30):  # with factors that are 0
+            c, e0 = self.condition(bracket.scope, 0), e
+            e = Code(f"({c.text})*{e0.at(NEG)}", PROD, lambda env: e0.run(env) if c.run(env) else 0.0)
 
         def values(env: Env) -> list[float]:
             return [e.run(x) for x in bracket.points(env) if g.run(x)]
@@ -856,6 +864,85 @@ class Writer:
         w = self.real(again, d - 1)
         finish: Callable[[float], float] = (lambda v: v) if op == "softmax" else log
         return Code(f"sum[{other} in {axis}]({w.at(PROD)}*{text})", ATOM, lambda env: sum(w.run({**env, other: i}) * finish(v) for i, v in enumerate(weights(env))))
+
+    # -- sets that a key orders, recursions
+
+    def ordered(self, scope: Scope, d: int) -> Code:
+        """A reduction over those whose key comes before, or after, the key at a place in sight."""
+        i, axis = self.pick([(name, axis) for name, axis in scope.indices if axis in self.sizes])
+        j = self.fresh("j")
+        inside = scope.bind((j, axis))
+        self.axes.add(axis)
+        self.tags.append("ordered")
+        key = self.pick((self.key(axis, i), Code(i, ATOM, lambda env: env[i])))
+        theirs = Code(rename(key.text, i, j), key.level, lambda env: key.run({**env, i: env[j]}))
+        sign, holds = self.pick(((">=", lambda a, b: a >= b), ("<=", lambda a, b: a <= b), (">", lambda a, b: a > b), ("<", lambda a, b: a < b)))
+        more = self.condition(replace(inside, indices=((j, axis),)), 0) if self.chance(30) and scope.outer else None
+        op, fold, none = self.pick((("sum", sum, 0.0), ("logsumexp", lse, None), ("max", extreme(max), None), ("min", extreme(min), None), ("norm", lambda v: math.sqrt(sum(x * x for x in v)), 0.0), ("prod", math.prod, 1.0)))
+        e = self.tame(replace(inside, indices=((j, axis),)) if self.chance(60) else inside, d - 1)
+        default = None if none is not None else self.real(scope, 0)
+        size = self.length(axis)
+
+        def run(env: Env) -> float:
+            points = [{**env, j: k} for k in range(size(env))]
+            found = [e.run(p) for p in points if holds(theirs.run(p), key.run(p)) and (more is None or more.run(p))]
+            return float(fold(found) if found or default is None else default.run(env))
+
+        guard = f"{theirs.at(SUM)} {sign} {key.at(SUM)}{f' and {more.at(NOT)}' if more else ''}"
+        tail = f", default = {default.text}" if default else ""
+        return Code(f"{op}[{j} in {axis} | {guard}]({e.text}{tail})", ATOM, run)
+
+    def key(self, axis: str, i: str) -> Code:
+        """What orders an axis: real data, or whole numbers with ties."""
+        name = self.pick(("x", "p", "b", "y") if axis == "n" else ("w", "q"))
+        array = self.inputs[name]
+        self.used[name] = None
+        return Code(f"{name}[{i}]", ATOM, lambda env: array.look(env, (env[i],)))
+
+    def recursion(self, scope: Scope, d: int) -> Code:
+        """A local that refers to itself one or two steps before or after, over one axis or two."""
+        self.tags.append("recursion")
+        name, t = self.fresh("G"), self.fresh("t")
+        axis, other = self.pick((("n", None), ("k", None), ("n", "k"), ("k", "n")))
+        m = self.fresh("m") if other else None
+        self.axes.update(a for a in (axis, other) if a)
+        heads = ((t, axis), (m, other)) if m and other else ((t, axis),)
+        step = self.pick((-1, -1, 1, 1, -2))
+        inside = replace(scope, indices=heads, numbers=())
+        drive, start = self.real(inside, d - 1), self.real(replace(inside, numbers=()), 0)
+        rate = self.tame(inside, 0)
+        mix = self.below(4)
+        e = self.fresh("e")
+        size, wide = self.length(axis), self.length(other) if other else (lambda env: 1)
+        before = f"{name}[{t} {'-' if step < 0 else '+'} {abs(step)}{f', {m}' if m else ''}]"
+        across = f"{name}[{t} {'-' if step < 0 else '+'} {abs(step)}, {e}]"
+        match (mix, m):
+            case (0, str()):
+                text, join = f"logsumexp[{e} in {other}]({across}/2 + {rate.at(PROD)})", lambda row, k, r: lse([v / 2 + r for v in row])
+            case (1, str()):
+                text, join = f"max[{e} in {other}](softsign({across}))*{rate.at(NEG)}", lambda row, k, r: max(v / (1 + abs(v)) for v in row) * r
+            case (2, _):
+                text, join = f"tanh({before})*{rate.at(NEG)}", lambda row, k, r: math.tanh(row[k]) * r
+            case _:
+                text, join = f"{before}*sin({rate.text})", lambda row, k, r: row[k] * math.sin(r)
+        inside_axis = f"{t} + {step} < size({axis})" if step > 0 else f"{t} >= {-step}"
+        head = ", ".join(f"{h} in {of}" for h, of in heads)
+        self.locals.append(f"{name}[{head}] = {drive.at(SUM)} + piecewise({text} if {inside_axis}, {start.text} otherwise)")
+
+        def table(env: Env) -> dict[int, list[float]]:
+            out: dict[int, list[float]] = {}
+            steps = range(size(env)) if step < 0 else reversed(range(size(env)))
+            for at in steps:
+                row = []
+                for k in range(wide(env)):
+                    here = {**env, t: at} | ({m: k} if m else {})
+                    last = join(out[at + step], k, rate.run(here)) if 0 <= at + step < size(env) else start.run(here)
+                    row.append(drive.run(here) + last)
+                out[at] = row
+            return out
+
+        places = [self.index(of, scope) for _, of in heads]
+        return Code(f"{name}[{', '.join(p.text for p in places)}]", ATOM, lambda env: table({})[int(places[0].run(env))][int(places[1].run(env)) if m else 0])
 
     # -- locals, local functions, other definitions
 
@@ -1062,13 +1149,13 @@ class Bracket:
         return points
 
 
-def lse(values: Sequence[float]) -> float:
-    return log(sum(exp(v) for v in values))
-
-
 def variance(values: Sequence[float]) -> float:
     mean = sum(values) / len(values)
     return sum((v - mean) ** 2 for v in values) / len(values)
+
+
+def lse(values: Sequence[float]) -> float:
+    return log(sum(exp(v) for v in values))
 
 
 def extreme(best: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:
@@ -1101,9 +1188,9 @@ def _draw_arrays(writer: Writer, names: Sequence[str], seed: int) -> dict[str, n
     return {name: writer.data[name] for name in names}
 
 
-def write(seed: bytes, budget: int) -> Case:
+def write(seed: bytes, budget: int, wide: bool = False) -> Case:
     """A loss over some of the inputs above; the sizes of axes are 2 to 4."""
-    writer = Writer(seed, budget)
+    writer = Writer(seed, budget, wide)
     scope = Scope((), tuple(writer.inputs[name] for name in ("x", "u", "w", "v", "a", "p", "R", "q")))
     e = writer.reduction(scope, 4) if writer.chance(80) else writer.real(scope, 4)
     if not any(name in writer.used for name in REAL_INPUTS):
@@ -1130,9 +1217,9 @@ def write(seed: bytes, budget: int) -> Case:
     return Case(text, arrays, wrt, number, tuple(writer.tags), lambda: float(e.run({})))
 
 
-def cases(smallest: int = 6, largest: int = 40) -> st.SearchStrategy[Case]:
+def cases(smallest: int = 6, largest: int = 40, wide: bool = False) -> st.SearchStrategy[Case]:
     """Random losses. The choices come from a seed, which hypothesis cannot shrink; it shrinks the budget of nodes, and the text with it."""
-    return st.builds(write, st.binary(min_size=8, max_size=8), st.integers(smallest, largest))
+    return st.builds(write, st.binary(min_size=8, max_size=8), st.integers(smallest, largest), st.just(wide))
 
 
 def tally(seen: Mapping[str, int]) -> str:

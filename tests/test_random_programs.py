@@ -185,13 +185,13 @@ def round_trip(program: Program) -> None:
 # -- runs -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def run(count: int, number: int, **budget: int) -> Seen:
-    """Checks that many programs, others for each number."""
+def run(count: int, number: int, wide: bool = False, **budget: int) -> Seen:
+    """Checks that many programs, others for each number; wide ones sort, multiply, order sets and recur too."""
     seen = Seen()
 
     @seed(number)
     @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))
-    @given(cases(**budget))
+    @given(cases(**budget, wide=wide))
     def each(case: Case) -> None:
         check(case, seen)
 
@@ -203,8 +203,9 @@ def test_every_function_is_written() -> None:
     assert set(FUNCTIONS) | LEFT_OUT == set(ROWS)
 
 
-def test_random_programs(record_property: Callable[[str, object], None]) -> None:
-    seen = run(60, 0, smallest=6, largest=25)
+@pytest.mark.parametrize("wide", (False, True))
+def test_random_programs(wide: bool, record_property: Callable[[str, object], None]) -> None:
+    seen = run(60, 0, wide, smallest=6, largest=25)
     record_property("counts", str(seen))
     assert seen.discarded <= seen.programs / 10
 
@@ -219,3 +220,14 @@ def test_many_random_programs(number: int, record_property: Callable[[str, objec
     assert all(seen.guards[k] >= 15 for k in range(4)), "guards up to three deep are tried often"
     kinds = {"red sum", "red max", "red min", "red logsumexp", "red norm", "red any", "red argmax", "pw", "cmp", "and", "or", "not", "pow", "call stop"}
     assert all(seen.nodes[k] >= 5 for k in kinds), seen.nodes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(5, 11))
+def test_many_wide_programs(number: int, record_property: Callable[[str, object], None]) -> None:
+    """Three thousand in all, in six parts."""
+    seen = run(500, number, wide=True)
+    record_property("counts", str(seen))
+    assert seen.programs >= 500 and seen.discarded <= seen.programs / 10
+    written = {"r:sort", "r:argsort", "r:cumsum", "r:rank", "r:prod", "r:var", "r:std", "ordered", "recursion"}
+    assert all(seen.constructs[k] >= 10 for k in written), seen.constructs
