@@ -16,12 +16,14 @@ from formulas import Case, collector, named
 from scipy import special
 
 FEATURES = (
-    "masked lse minmax pairwise nested gather count softplus stopgrad norm multi wmean compose neq piecewise sort powhyper idxval "
-    "onehot guard max order matmul rank label axsize cumsum ignore random idxarith concat diag iverson param iterate scan segment "
-    "idxorder variance dmask window state triple const_index slice table trig powdata xlogy reshape quantile axisalias argmax topk "
-    "padconst anyall customgrad floor gamma unique solve linalg const histogram network dist quad modelgrad indexpairs fft erf "
-    "setmember permutations scatter resample firstof"
-).split()
+    "masked", "lse", "minmax", "pairwise", "nested", "gather", "count", "softplus", "stopgrad", "norm", "multi", "wmean",
+    "compose", "neq", "piecewise", "sort", "powhyper", "idxval", "onehot", "guard", "max", "order", "matmul", "rank",
+    "label", "axsize", "cumsum", "ignore", "random", "idxarith", "concat", "diag", "iverson", "param", "iterate", "scan",
+    "segment", "idxorder", "variance", "dmask", "window", "state", "triple", "const_index", "slice", "table", "trig",
+    "powdata", "xlogy", "reshape", "quantile", "axisalias", "argmax", "topk", "padconst", "anyall", "customgrad", "floor",
+    "gamma", "unique", "solve", "linalg", "const", "histogram", "network", "dist", "quad", "modelgrad", "indexpairs", "fft",
+    "erf", "setmember", "permutations", "scatter", "resample", "firstof",
+)
 IN_THE_DOCS = ("customgrad", "solve", "linalg", "network", "dist", "fft", "resample")
 DOCS = Path(__file__).parents[1]/"docs"/"outside.md"
 
@@ -34,8 +36,8 @@ inf = math.inf
 
 
 @feature("""
-masked_mse(f: real[n], y: real[n], m: bool[n]) = mean[n | m, default = 0]((f - y)^2)
-""".replace("[n | m, default = 0]((f - y)^2)", "[n | m]((f - y)^2, default = 0)"), of="masked")
+masked_mse(f: real[n], y: real[n], m: bool[n]) = mean[n | m]((f - y)^2, default = 0)
+""", of="masked")
 def masked_mse(f: Any, y: Any, m: Any) -> Any:
     kept = [(a - b)**2 for a, b, c in zip(f, y, m, strict=True) if c]
     return sum(kept)/len(kept) if kept else 0
@@ -514,9 +516,9 @@ def foreground_only(p: Any, y: Any) -> Any:
 
 
 @feature("""
-cost_sensitive(s: logit[n, k], y: class(k)[n], cost: real[j in k, k], w: positive[k]) =
-    mean[n](w[y]*(logsumexp[k](s) - s[n, y]) + sum[k](cost[y, k]*softmax[k](s)))
-""".replace("real[j in k, k]", "real[k, j in k]").replace("sum[k](cost[y, k]*softmax[k](s))", "sum[i in k](cost[y, i]*softmax[k](s)[i])"), of="table")
+cost_sensitive(s: logit[n, k], y: class(k)[n], cost: real[k, j in k], w: positive[k]) =
+    mean[n](w[y]*(logsumexp[k](s) - s[n, y]) + sum[i in k](cost[y, i]*softmax[k](s)[i]))
+""", of="table")
 def cost_sensitive(s: Any, y: Any, cost: Any, w: Any) -> Any:
     out = 0.0
     for row, c in zip(s, y, strict=True):
@@ -621,12 +623,11 @@ def rows_with_a_hit(s: Any, t: Any) -> Any:
 
 
 @feature("""
-dfl(s: logit[k], y: nonnegative; most: nonnegative = 3) = -(lo + 1 - t)*lp[lo] - (t - lo)*lp[min(lo + 1, size(k) - 1)]
+dfl(s: logit[k], y: nonnegative) = -(lo + 1 - t)*lp[lo] - (t - lo)*lp[min(lo + 1, size(k) - 1)]
     where t     = min(y, size(k) - 1)
           lo    = floor(t)
           lp[k] = log_softmax[k](s)
-  note "y between two bins"
-""".replace("; most: nonnegative = 3", ""), of="floor")
+""", of="floor")
 def dfl(s: Any, y: Any) -> Any:
     z = math.log(sum(math.exp(v) for v in s))
     t = min(y, len(s) - 1)
