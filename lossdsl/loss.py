@@ -235,15 +235,18 @@ class Loss:
 
         return backends.source(self.program, backend, differentiable(self.program, wrt))
 
-    def module(self, learn: str | Sequence[str] = (), reduction: str = "mean", **params: Any) -> Any:
+    def module(
+        self, learn: str | Sequence[str] = (), reduction: str = "mean", axes: Mapping[str, int] | None = None, **params: Any
+    ) -> Any:
         """A ``torch.nn.Module``: ``crit(pred, target)``; hyper-parameters named in ``learn`` are its parameters.
 
-        It takes what a compiled loss takes: a call may give weights, a mask, hyper-parameters, another reduction.
+        It takes what a compiled loss takes: a call may give weights, a mask, hyper-parameters, another reduction; ``axes`` says
+        where named axes lie.
         """
         from lossdsl.runtime.backends import torch_backend
 
         program, rest = self._chosen(params)
-        return torch_backend().module(program, (learn,) if isinstance(learn, str) else tuple(learn), rest, reduction)
+        return torch_backend().module(program, (learn,) if isinstance(learn, str) else tuple(learn), rest, reduction, axes)
 
     def _one(self, wrt: str | None, what: str) -> str:
         names = differentiated(self.program, wrt)

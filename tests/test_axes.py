@@ -497,3 +497,141 @@ def test_entries_are_named_where_the_caller_has_them() -> None:
             loss.compile(backend)(x, check=True)
         with pytest.raises(lossdsl.LossError, match=r"is -1.0 at \(1, 4, 2\)"):
             loss.compile(backend, axes={"d": -1})(x.swapaxes(1, 2), check=True)
+
+
+# -- positions -----------------------------------------------------------------------------------------------------------------------------------
+
+XENT = "a(s: logit[k], y: class(k); g: nonnegative = 1) = g*logsumexp[k](s) - s[y]"
+WEIGHED = "a(s: logit[k], w: positive[k], y: class(k)) = w[y]*(logsumexp[k](s) - s[y])\n  wrt s, w"
+MATRIX = "a(u: real[h, w], v: real[w]) = sum[h, w](u^2*v*(h + 1)) + max[h](u[h, 0])\n  wrt u, v"
+SQUARE = "a(R: real[i, j in i], z: real[j in i]) = sum[i, j](R^2*z*(i + 10*j))\n  wrt R, z"
+FLAT = "a(x: real[d, (k, s = 2)], q: real[d]) = sum[d, k, s](x^2*q*(d + 10*k + 100*s))\n  wrt x, q"
+SAMPLED = "a(x: real[n, d], y: real[n]) = sqrt(mean[n]((sum[d](x^2) - y)^2))\n  wrt x, y\n  batch n"
+
+PLACES: list[tuple[str, Mapping[str, int], Mapping[str, tuple[int, ...]], tuple[int, ...]]] = [
+    # a definition, positions, where each input's declared dimensions lie among its own, the batch
+    (XENT, {"k": 1}, {"s": (1,)}, (2, 3, 4)),
+    (XENT, {"k": 0}, {"s": (0,)}, (2, 3)),
+    (XENT, {"k": -3}, {"s": (-3,)}, (2, 3, 4)),
+    (XENT, {"k": -1}, {"s": (-1,)}, (2,)),
+    (XENT, {"k": 1}, {"s": (1,)}, (2,)),
+    (WEIGHED, {"k": 1}, {"s": (1,), "w": (1,)}, (2, 3, 4)),
+    (MATRIX, {"w": 0}, {"u": (-1, 0), "v": (0,)}, (2,)),
+    (MATRIX, {"h": -1}, {"u": (-1, -2), "v": (-1,)}, (2, 3)),
+    (MATRIX, {"h": 1, "w": 0}, {"u": (1, 0), "v": (0,)}, (2, 3)),
+    (SQUARE, {"i": 0}, {"R": (0, -1), "z": (-1,)}, (2, 3)),
+    (SQUARE, {"i": -1, "j": 0}, {"R": (-1, 0), "z": (0,)}, (2, 3)),
+    (FLAT, {"k": 0}, {"x": (-1, 0), "q": (-1,)}, (2, 3)),
+    (FLAT, {"s": 1, "k": 1}, {"x": (-1, 1), "q": (-1,)}, (2, 3)),
+    (FLAT, {"d": 0}, {"x": (0, -1), "q": (0,)}, (2,)),
+    (SAMPLED, {"n": -1}, {"x": (-1, -2), "y": (-1,)}, (2,)),
+    (SAMPLED, {"d": 0}, {"x": (-1, 0), "y": (-1,)}, (2,)),
+]  # fmt: skip
+
+
+def moved(x: Any, at: tuple[int, ...]) -> Any:
+    """An array whose last dimensions go to the given positions."""
+    rank = np.ndim(x)
+    return np.moveaxis(x, range(rank - len(at), rank), [k % rank for k in at]) if at else x
+
+
+def back(x: Any, at: tuple[int, ...]) -> Any:
+    rank = np.ndim(x)
+    return np.moveaxis(x, [k % rank for k in at], range(rank - len(at), rank)) if at else x
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["batched", "shared"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "reference"])
+@pytest.mark.parametrize(("text", "axes_at", "at", "batch"), PLACES, ids=lambda x: str(x) if isinstance(x, dict) and "" not in x else "")
+def test_axes_lie_where_it_is_said(text: str, axes_at: Any, at: Any, batch: Any, backend: str, shared: bool) -> None:
+    """What comes of moved arrays is what comes of others, and derivatives lie as their inputs do."""
+    loss = lossdsl.parse(text)["a"]
+    convert = (lambda x: x) if backend != "torch" else pytest.importorskip("torch").as_tensor
+    arrays = loss.sample(seed=1, batch=batch)
+    if shared:  # the last number of the batch has no batch of its own
+        name = next((i.name for i in reversed(loss.inputs) if i.axes), None)
+        if name is None or name == loss.inputs[0].name:
+            pytest.skip("one input with axes")
+        arrays[name] = loss.sample(seed=2)[name]
+    places = {name: p if np.ndim(arrays[name]) > len(p) or len(p) > 1 else () for name, p in at.items()}
+    if any(k >= np.ndim(arrays[name]) or k < -np.ndim(arrays[name]) for name, p in places.items() for k in p):
+        pytest.skip("a position that an input without a batch does not have")
+    given = {name: convert(moved(x, places.get(name, ()))) for name, x in arrays.items()}
+    straight, fn = loss.compile("numpy"), loss.compile(backend, axes=axes_at)
+    for reduction in ("mean", "sum", "none"):
+        want, slopes = straight.value_and_grad(**arrays, reduction=reduction)
+        got, found = fn.value_and_grad(**given, reduction=reduction)
+        np.testing.assert_allclose(np.asarray(got), want, rtol=1e-9)
+        for name, g in each(fn.wrt, found).items():
+            assert g.shape == given[name].shape
+            np.testing.assert_allclose(back(g, places.get(name, ())), each(fn.wrt, slopes)[name], rtol=1e-8, atol=1e-12)
+    for want, got in zip(straight.value_grad_hess(**arrays), fn.value_grad_hess(**given), strict=True):
+        parts = [(None, want, got)] if not isinstance(want, tuple) else [(n, w, g) for n, w, g in zip(fn.wrt, want, got, strict=True)]
+        for name, w, g in parts:
+            axes_of = () if np.ndim(w) == len(batch) else places.get(name or fn.wrt[0], ())
+            moved_back = np.asarray(g) if not axes_of else _each_back(np.asarray(g), axes_of, np.ndim(arrays[name or fn.wrt[0]]))
+            np.testing.assert_allclose(moved_back, w, rtol=1e-7, atol=1e-9)
+
+
+def _each_back(g: np.ndarray, at: tuple[int, ...], rank: int) -> np.ndarray:
+    """A derivative for each sample: batch dimensions that the input does not have stand in front."""
+    more = g.ndim - rank
+    return back(g, tuple(more + k % rank for k in at))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "reference"])
+def test_weights_and_masks_of_moved_axes(backend: str) -> None:
+    loss = lossdsl.parse(XENT)["a"]
+    arrays = loss.sample(seed=4, batch=(2, 3, 4))
+    w = np.random.default_rng(0).uniform(0, 2, (2, 3, 4))
+    given = {"s": np.moveaxis(arrays["s"], -1, 1), "y": arrays["y"]}
+    want = loss.compile("numpy")(**arrays, sample_weight=w, sample_mask=w > 0.3)
+    got = loss.compile(backend, axes={"k": 1})(**given, sample_weight=w, sample_mask=w > 0.3)
+    np.testing.assert_allclose(float(got), want, rtol=1e-9)
+    sampled = lossdsl.parse(SAMPLED)["a"]
+    arrays = sampled.sample(seed=4, sizes={"n": 6})
+    w = np.arange(6.0)
+    want = sampled.compile("numpy")(**arrays, sample_weight=w)
+    got = sampled.compile(backend, axes={"n": -1})(x=arrays["x"].T, y=arrays["y"], sample_weight=w)
+    np.testing.assert_allclose(float(got), want, rtol=1e-9)
+
+
+def test_torch_differentiates_moved_axes() -> None:
+    torch = pytest.importorskip("torch")
+    loss = lossdsl.parse(XENT)["a"]
+    arrays = loss.sample(seed=4, batch=(2, 3, 4))
+    s = torch.as_tensor(np.moveaxis(arrays["s"], -1, 1).copy(), dtype=torch.float64).requires_grad_()
+    y = torch.as_tensor(arrays["y"])
+    fn = loss.compile("torch", axes={"k": 1})
+    fn(s, y).backward()
+    want = torch.autograd.grad(torch.nn.functional.cross_entropy(s, y), s)[0]
+    torch.testing.assert_close(s.grad, want)
+    crit = loss.module(axes={"k": 1}, learn="g")
+    torch.testing.assert_close(crit(s, y).double(), torch.nn.functional.cross_entropy(s, y))
+    value = torch.compile(fn, backend="eager", fullgraph=True)(s, y)
+    torch.testing.assert_close(value, torch.nn.functional.cross_entropy(s, y))
+    assert torch.autograd.gradcheck(lambda x: fn(x, y), s) and torch.autograd.gradgradcheck(lambda x: fn(x, y), s)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "reference"])
+@pytest.mark.parametrize(("text", "axes_at", "message"), [
+    (XENT, {"c": 1}, "a has no axis 'c'"),
+    (XENT, {"k": 1.5}, "the position of axis 'k' is 1.5, which is no integer"),
+    (XENT, {"k": True}, "the position of axis 'k' is True, which is no integer"),
+    (XENT, [1], r"axes is \[1\]"),
+    (FLAT, {"k": 0, "s": 1}, r"\(k, s\) is one dimension of input 'x', and is to lie at positions {'k': 0, 's': 1}"),
+    ("a(f, y) = (f - y)^2", {"f": 0}, "a has no axis 'f'"),
+])  # fmt: skip
+def test_positions_that_do_not_fit_are_refused(text: str, axes_at: Any, message: str, backend: str) -> None:
+    with pytest.raises(lossdsl.LossError, match=message):
+        lossdsl.parse(text)["a"].compile(backend, axes=axes_at)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "reference"])
+def test_positions_that_arrays_do_not_have_are_refused(backend: str) -> None:
+    fn = lossdsl.parse(XENT)["a"].compile(backend, axes={"k": 3})
+    with pytest.raises(lossdsl.LossError, match=r"axis 'k' is to lie at position 3, and input 's' has shape \(2, 3\)"):
+        fn(np.zeros((2, 3)), np.zeros(2, int))
+    both = lossdsl.parse(MATRIX)["a"].compile(backend, axes={"h": 0, "w": -2})
+    with pytest.raises(lossdsl.LossError, match="two axes of input 'u' are to lie at the same position"):
+        both(np.zeros((2, 3)), np.zeros(2))

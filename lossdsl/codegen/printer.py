@@ -709,8 +709,23 @@ class _Printer:
             return self.inputs[e.data].axes
         return [i.axis for i in self.slots[e.data].dims] if e.data in self.slots else ()
 
+    def _sliced(self, base: Val, args: Sequence[Expr], axes: Sequence[Axis]) -> Val | None:
+        """An array at fixed entries of axes that surely have them, such as the corners of a box."""
+        plain = [a.data for a, axis in zip(args, axes, strict=True) if _along(a, axis) and not in_loop(a.data)]
+        fixed = [a for a, axis in zip(args, axes, strict=True) if a.op == "num" and self._has(axis, a.data)]
+        if len(plain) + len(fixed) < len(args) or len(set(plain)) < len(plain):
+            return None
+        text = f"{base.atom()}[{', '.join(':' if a.op == 'ix' else str(a.data) for a in args)}]"
+        return self._blocked(self._sorted(Val(text, ATOM, tuple(plain), base.type)))
+
+    def _has(self, axis: Axis, place: Fraction) -> bool:
+        length = self.program.length(axis)
+        return isinstance(axis, str) and length.op == "num" and place.denominator == 1 and 0 <= place < length.data
+
     def _gather(self, base: Val, args: Sequence[Expr], axes: Sequence[Axis]) -> Val:
         """Computed places first, with the plain indices they depend on; the other axes are slices after them."""
+        if (sliced := self._sliced(base, args, axes)) is not None:
+            return sliced
         loose = [k for k, (a, axis) in enumerate(zip(args, axes, strict=True)) if not _along(a, axis)]
         moving = frozenset(i for k in loose for i in args[k].free)
         computed = [k for k, a in enumerate(args) if k in loose or a.data in moving or args.count(a) > 1]

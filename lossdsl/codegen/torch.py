@@ -222,7 +222,7 @@ def pick(x, *index):
     kept = x.shape[len(index):]
     if 0 in x.shape[:len(index)]:
         return torch.full(inside.shape + kept, torch.nan, dtype=x.dtype, device=x.device)
-    out = x[tuple(torch.where(inside, i, 0).long() for i in index)]
+    out = x[tuple(torch.where(inside, i, 0).long()[None] for i in index)][0]  # torch reads an index without axes as a number
     return torch.where(inside.reshape(inside.shape + (1,)*len(kept)), out, torch.nan)
 ''',
     "shift": '''

@@ -125,7 +125,7 @@ def _binder(
     else:
         domain, keeps = yield ends(lowering, item.axis, item.high, scope)
     for name in (*waiting, item.name):
-        if lowering.axes.get(name.id) == domain and isinstance(domain, Range) and keeps is TRUE:  # the axis of a head, bound anew
+        if isinstance(domain, Range) and keeps is TRUE and lowering.spans(name.id, domain):  # an axis bound anew
             bounds.append(bound_axis(lowering, name, inner, bounds))
             continue
         lowering.check_new(name.id, name.span, inner)

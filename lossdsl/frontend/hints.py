@@ -81,9 +81,11 @@ _TABLE = (
     _Row("parameters are separated by ',': a: real, b: real = 1", at=r"[^\W\d]\w*\s*[:=]", before=r":\s*\w+", due="IN"),
     _Row("a kind follows ':', as in x: real[n]", at=r"[),;=]", before=r":", due="NAME LPAR", not_due="NUMBER"),
     _Row("axes stand in brackets: {last}[{word}]", at=r"[^\W\d]", before=r":\s*\w+", due="IN"),
-    _Row("axes have names, not sizes: real[n]", at=r"\d", before=r"[\[,]", due="NAME", not_due="NUMBER"),
+    _Row("axes have names, real[n]; a length may be declared: real[q = 4]", at=r"\d", before=r"[\[,]", due="NAME", not_due="NUMBER"),
     _Row("the kind of a function is written (real, real) -> real", due="ARROW"),
     _Row("parameters are separated by ',': a: real, b: real = 1", at=r"[^\W\d]", due="COMMA SEMICOLON RPAR EQUAL", not_due="STAR"),
+    _Row("an axis that is a product has two factors or more: (k, s = 4)", at=r"\)", before=r"[\[,]\s*\(\s*\w+", due="COMMA",
+         not_due="RPAR STAR"),
     # brackets
     _Row("write b in 0..3 for whole numbers, both ends included", at=r"[(\[]", before=r"\bin", due="NUMBER"),
     _Row("a further index is written {last} in {word}", at=r"[^\W\d]", due="IN RSQB"),

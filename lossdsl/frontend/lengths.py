@@ -116,16 +116,34 @@ def _range(lowering: Lowering, name: str, pending: dict[str, list[Ends]], chain:
         by = f"by way of {listed(others)}" if others else "by itself"
         lowering.fail(f"the range of '{name}' is given {by}", found[0][0].span, "a range ends at sizes of other axes")
     for low, high in found:
+        _check_still(lowering, name, low, high)
         for other in (*_measured(low), *_measured(high)):
             yield _range(lowering, other, pending, (*chain, name))
         axis = yield ends(lowering, low, high, lowering.top)
         if axis[1] is not TRUE:
-            hint = "run to a fixed end, and say the rest in the body: piecewise(.. if w <= i, 0 otherwise)"
-            lowering.fail(f"the range of '{name}', an index of a head, depends on another index", low.span, hint)
+            hint = "make it of numbers, integer hyper-parameters and sizes"
+            lowering.fail(f"the range of '{name}', an index of a head, depends on an index", low.span, hint)
         before = lowering.axes.setdefault(name, axis[0])
         if before != axis[0]:
             lowering.fail(f"'{name}' runs over {before} and over {axis[0]}", low.span, "give one of them another name")
         lowering.top.own[name] = lowering.top.written[name] = own(axis[0], name)
+
+
+def _check_still(lowering: Lowering, name: str, low: syntax.Node, high: syntax.Node) -> None:
+    """Refuse a range of a head whose ends depend on the other indices of the head or on a function's parameters."""
+    local = next((x for x in lowering.definition.locals for h in x.heads or () if h.high is high), None)
+    moving = {h.name: "index" for h in (local.heads or () if local else ())} | {p.id: "parameter" for p in (local and local.params) or ()}
+    stack = [low, high]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, syntax.Name) and node.id in moving:
+            hint = f"run to a fixed end, and say the rest in the body: piecewise(.. if {name} <= {node.id}, 0 otherwise)"
+            lowering.fail(f"the range of '{name}', an index of a head, depends on the {moving[node.id]} '{node.id}'", node.span, hint)
+        stack += (
+            []
+            if isinstance(node, syntax.Call) and isinstance(node.function, syntax.Name) and node.function.id == "size"
+            else syntax.children(node)
+        )
 
 
 def _measured(node: syntax.Node) -> Iterator[str]:

@@ -723,7 +723,8 @@ class Lowering:
                 else "a hyper-parameter"
             )
         elif name in self.axes:
-            what = "an axis"
+            axis = self.axes[name]
+            what = f"an index over {axis}" if isinstance(axis, Range) else "an axis"
         if what:
             self.fail(f"the new index '{name}' is already {what}", span, "give the index a name that nothing in sight has")
 
@@ -922,6 +923,13 @@ class Lowering:
     def related(self, a: str, b: str) -> bool:
         """Whether the length of one axis is declared by that of the other, so that indices over both are told apart by bounds."""
         return any(size(x) in postorder([self.lengths[y]]) for x, y in ((a, b), (b, a)) if y in self.lengths)
+
+    def spans(self, name: str, range: Range) -> bool:
+        """Whether a name is that of an axis that has just the indices of a range."""
+        axis = self.axes.get(name)
+        if not isinstance(axis, str):
+            return axis == range
+        return range.lo is ZERO and range.hi is self.folded(sub(size(axis), ONE))
 
     def check_place(self, place: Fraction, axis: Axis, node: syntax.Node, name: str) -> None:
         """Refuse a number that lies outside of an axis whose length is a number."""
@@ -1374,6 +1382,10 @@ class Lowering:
         if bracket.guard is not None:
             self.fail(f"'{name}' takes no guard", bracket.guard.span, "reductions take guards: sum[n | condition](x)")
         inner, bounds = yield bracket_scope(self, bracket, scope)
+        if any(b.guard is not TRUE for b in bounds):
+            self.fail(
+                f"'{name}' runs over a range whose end depends on an index", bracket.span, "write it out as a sum, which takes such a range"
+            )
         order = list(dict.fromkeys(n for what in declared for _, n in what.kind.axes))
         if len(bounds) != len(order):
             takes = f"{len(order)} axes, {listed(order)}" if len(order) > 1 else "one axis" if order else "no axis"

@@ -16,7 +16,7 @@ from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import INF, Expr, Range, assign, fold, ix, neg, num, references, replace_indices
 from lossdsl.ir.lengths import fixed
 from lossdsl.ir.program import Output, Param, Program
-from lossdsl.runtime.shapes import Layout, Shape, layout, positions
+from lossdsl.runtime.shapes import Layout, Shape, codes, layout, positions
 
 REDUCTIONS = ("mean", "sum", "none")
 OPTIONS = ("reduction", "sample_weight", "sample_mask", "check")
@@ -32,9 +32,11 @@ class Convention:
         self.axes = positions(program, axes)
         self.names = tuple(i.name for i in program.inputs)
         self.known = {p.name: p for p in program.params}
+        self.lengths = codes(program)
         self.measures = tuple(sorted(references(e for _, e in program.lengths)))  # hyper-parameters that lengths of axes hold
         self.defaults: dict[str, Number] = {p.name: p.default for p in program.params if p.default is not None}
         self.defaults |= {name: check_number(program, name, value) for name, value in (params or {}).items()}
+        self.whole = {name: int(self.defaults[name]) for name in self.measures if name in self.defaults}
         if len(self.defaults) == len(self.known):
             self._require(self.defaults)
 
@@ -95,15 +97,18 @@ class Convention:
 
         ``given`` are the hyper-parameters that the call sets.
         """
-        return layout(self.program, shapes, self.axes, self.measured(given or {}))
+        return layout(self.program, self.lengths, shapes, self.axes, self.measured(given or {}))
 
-    def measured(self, given: Mapping[str, Any]) -> dict[str, Number]:
+    def measured(self, given: Mapping[str, Any]) -> dict[str, int]:
         """The values of the hyper-parameters that lengths of axes hold."""
-        values: dict[str, Number] = {}
+        values: dict[str, int] = {}
         for name in self.measures:
-            if name not in given and name not in self.defaults:
+            if name in given:
+                values[name] = int(check_number(self.program, name, given[name]))
+            elif name in self.whole:
+                values[name] = self.whole[name]
+            else:
                 raise self._missing(name)
-            values[name] = check_number(self.program, name, given[name]) if name in given else self.defaults[name]
         return values
 
     def _missing(self, name: str) -> LossError:
@@ -187,12 +192,15 @@ def _number(value: Any) -> Number | None:
 
 
 def _check_domain(program: Program, p: Param, value: Number) -> None:
-    said = f"hyper-parameter {p.name!r} of {program.name} is {_plain(value)}"
     if value not in p.domain:
-        raise LossError(f"{said}, outside {p.domain}", hint=f"{p.name} is {p.kind.name}")
-    broken = p.kind.integer and math.isfinite(value) and value != int(value)
+        raise LossError(f"{_said(program, p, value)}, outside {p.domain}", hint=f"{p.name} is {p.kind.name}")
+    broken = p.kind.integer and not isinstance(value, int) and math.isfinite(value) and value != int(value)
     if broken or (p.kind.name == "sign" and value == 0):
-        raise LossError(said, hint=f"{p.name} is {p.kind.name}: {p.kind.row.doc}")
+        raise LossError(_said(program, p, value), hint=f"{p.name} is {p.kind.name}: {p.kind.row.doc}")
+
+
+def _said(program: Program, p: Param, value: Number) -> str:
+    return f"hyper-parameter {p.name!r} of {program.name} is {_plain(value)}"
 
 
 def _plain(value: Number) -> str:

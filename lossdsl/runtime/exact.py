@@ -17,7 +17,7 @@ from lossdsl.ir.program import Input, Program
 from lossdsl.runtime.arithmetic import Bare, Measuring
 from lossdsl.runtime.evaluator import Evaluator, Table, number
 from lossdsl.runtime.primitives import Mpf
-from lossdsl.runtime.shapes import Shape, lengths
+from lossdsl.runtime.shapes import Shape, codes, lengths
 
 Arrays = Mapping[str, Any]
 Params = Mapping[str, Any]
@@ -69,7 +69,7 @@ class Bound:
     values: dict[str, tuple[list[Any], tuple[int, ...]]]
     sizes: dict[str, int]
     dtype: Any = None
-    numbers: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters as they were given
+    whole: Mapping[str, int] = field(default_factory=dict)  # the hyper-parameters that are whole numbers
 
     @property
     def bits(self) -> int:
@@ -131,9 +131,10 @@ def bind(program: Program, arrays: Arrays, params: Params, dtype: Any = None, si
             values[p.name] = entries(p.name, value)
         elif p.name in used:
             raise LossError(f"hyper-parameter {p.name!r} of {program.name} has no value", hint=f"give {p.name}=..")
-    numbers = {p.name: params.get(p.name, p.default) for p in program.params}
-    found = _split(program, values, numbers, sizes or {})
-    return Bound(program, values, found, None if dtype is None else np.dtype(dtype), numbers)
+    numbers = {p.name: params.get(p.name, p.default) for p in program.params if p.kind.integer}
+    whole = {name: int(x) for name, x in numbers.items() if x is not None}
+    found = _split(program, values, whole, sizes or {})
+    return Bound(program, values, found, None if dtype is None else np.dtype(dtype), whole)
 
 
 def _known(program: Program, kind: str, given: Mapping[str, Any], names: list[str]) -> None:
@@ -143,7 +144,7 @@ def _known(program: Program, kind: str, given: Mapping[str, Any], names: list[st
             raise LossError(f"{program.name} has no {kind} {name!r}", hint=hint)
 
 
-def _split(program: Program, values: dict[str, tuple[list[Any], Shape]], params: Params, sizes: Mapping[str, int]) -> dict[str, int]:
+def _split(program: Program, values: dict[str, tuple[list[Any], Shape]], whole: dict[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
     """The lengths of axes; an array gets a dimension for each axis, if its products have not had theirs from the start."""
     given = [i for i in program.inputs if i.name in values]
     dims: list[tuple[Input, Shape]] = []
@@ -152,9 +153,8 @@ def _split(program: Program, values: dict[str, tuple[list[Any], Shape]], params:
         if len(shape) not in (len(i.dims), len(i.axes)):
             message = f"input {i.name!r} has shape {shape}, and its axes are [{', '.join(i.axes)}]"
             raise LossError(message, hint="the reference takes one event: map over a batch")
-        whole = i if len(shape) == len(i.dims) else replace(i, kind=replace(i.kind, dims=()))
-        dims.append((whole, shape))
-    found = lengths(program, dims, params, sizes)
+        dims.append((i if len(shape) == len(i.dims) else replace(i, kind=replace(i.kind, dims=())), shape))
+    found = lengths(program, codes(program), dims, whole, sizes)
     for i in given:
         values[i.name] = values[i.name][0], tuple(found[axis] for axis in i.axes)
     return found

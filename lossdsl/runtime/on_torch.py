@@ -640,29 +640,37 @@ class LossModule(torch.nn.Module):
     are its submodules.
     """
 
-    def __init__(self, program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str) -> None:
+    def __init__(
+        self, program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str, axes: Mapping[str, int] | None
+    ) -> None:
         super().__init__()
         functions = {f.name: params[f.name] for f in program.functions if f.name in params}
         for name, f in functions.items():
             if isinstance(f, torch.nn.Module):
                 self.add_module(f"function_{name}", f)
         params = {k: v for k, v in params.items() if k not in functions}
-        convention = Convention(program, None, params)
+        convention = Convention(program, axes, params)
         values = convention.parameters({})
         for name in learn:
             if name not in values:
                 convention.parameters({name: 0})  # raises the error that names it
+            if name in convention.measures:
+                raise LossError(f"hyper-parameter {name!r} of {program.name} is the length of an axis, and is not learned")
         for name, value in values.items():
+            if name in convention.measures:
+                continue
             tensor = torch.tensor(float(value))
             if name in learn:
                 self.register_parameter(f"param_{name}", torch.nn.Parameter(tensor))
             else:
                 self.register_buffer(f"param_{name}", tensor)
-        self.compiled = compile_for(program, "torch", differentiable(program), {}, functions)
+        lengths = {name: values[name] for name in convention.measures}
+        self.compiled = compile_for(program, "torch", differentiable(program), axes, {**functions, **lengths})
         self.reduction = convention.reduction(reduction)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:
-        params = {p.name: getattr(self, f"param_{p.name}") for p in self.compiled.program.params}
+        names = (p.name for p in self.compiled.program.params if p.name not in self.compiled.convention.measures)
+        params = {name: getattr(self, f"param_{name}") for name in names}
         value: Tensor = self.compiled(*args, **{"reduction": self.reduction, **params, **named})
         return value
 
@@ -670,5 +678,7 @@ class LossModule(torch.nn.Module):
         return str(self.compiled.program.name)
 
 
-def module(program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str) -> LossModule:
-    return LossModule(program, learn, params, reduction)
+def module(
+    program: Program, learn: Sequence[str], params: Mapping[str, Any], reduction: str, axes: Mapping[str, int] | None = None
+) -> LossModule:
+    return LossModule(program, learn, params, reduction, axes)

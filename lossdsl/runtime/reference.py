@@ -139,7 +139,7 @@ def spans_of(bound: Bound, output: Output) -> list[range]:
     for index in output.indices:
         axis = index.axis
         if isinstance(axis, Range):
-            low, high = (evaluate_whole(e, bound.numbers, bound.sizes) for e in (axis.lo, axis.hi))
+            low, high = (evaluate_whole(e, bound.whole, bound.sizes) for e in (axis.lo, axis.hi))
             if low is None or high is None:
                 raise LossError(f"an end of the range {axis} of output {output.name!r} is no whole number")
             spans.append(range(low, high + 1))

@@ -48,7 +48,7 @@ def axis_sizes(program: Program, sizes: Mapping[str, int] | None = None) -> dict
         if axis in out and length.op == "num" and out[axis] != length.data:
             message = f"axis {axis!r} of {program.name} has length {length.data}, not {out[axis]}"
             raise LossError(message, hint=f"leave {axis!r} out of sizes")
-    params = {p.name: inf if p.default is None else p.default for p in program.params}
+    params = {p.name: int(p.default) for p in program.params if p.default is not None and p.kind.integer}
     while left := [a for a in declared if a in names and a not in out]:
         found = {a: n for a in left if (n := evaluate(declared[a], params, out)) is not None}
         if not found:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from lossdsl.errors import LossError, did_you_mean
 from lossdsl.ir.expr import references
-from lossdsl.ir.lengths import evaluate
+from lossdsl.ir.lengths import Code, code, run
 from lossdsl.ir.program import Input, Program
 from lossdsl.ir.text import expression
 
@@ -77,10 +76,17 @@ def positions(program: Program, axes: Mapping[str, int] | None) -> dict[str, int
     return out
 
 
-def layout(program: Program, shapes: Sequence[Shape], at: Mapping[str, int], params: Mapping[str, Any]) -> Layout:
+def codes(program: Program) -> dict[str, Code]:
+    """How the lengths that are declared are computed."""
+    return {axis: code(length) for axis, length in program.lengths}
+
+
+def layout(
+    program: Program, declared: Mapping[str, Code], shapes: Sequence[Shape], at: Mapping[str, int], params: Mapping[str, int]
+) -> Layout:
     """Where the batch and the axes lie in arrays of these shapes. Raises ``LossError`` where they do not fit together."""
     found = [_place(program, i, s, at) for i, s in zip(program.inputs, shapes, strict=True)]
-    sizes = lengths(program, [(i, p.dims) for i, p in zip(program.inputs, found, strict=True)], params)
+    sizes = lengths(program, declared, [(i, p.dims) for i, p in zip(program.inputs, found, strict=True)], params)
     places = tuple(
         Place(p.order, p.lead, p.dims, tuple(sizes[axis] for axis in i.axes)) for i, p in zip(program.inputs, found, strict=True)
     )
@@ -149,7 +155,11 @@ def _clash(program: Program, a: tuple[str, Shape, Shape], b: tuple[str, Shape, S
 
 
 def lengths(
-    program: Program, dims: Iterable[tuple[Input, Shape]], params: Mapping[str, Any], given: Mapping[str, int] | None = None
+    program: Program,
+    declared: Mapping[str, Code],
+    dims: Iterable[tuple[Input, Shape]],
+    params: Mapping[str, int],
+    given: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """The length of each axis, from the lengths of the dimensions of inputs, from declarations, and from ``given`` ones."""
     found = _Lengths(program, params)
@@ -162,14 +172,14 @@ def lengths(
                 products.append((i, dim, n))
             else:
                 found.say(*dim[0], n, i.name)
-    found.solve(products)
+    found.solve(dict(declared), products)
     return found.sizes
 
 
 class _Lengths:
     """The lengths of axes found so far, and where."""
 
-    def __init__(self, program: Program, params: Mapping[str, Any]) -> None:
+    def __init__(self, program: Program, params: Mapping[str, int]) -> None:
         self.program, self.params = program, params
         self.sizes: dict[str, int] = {}
         self.origin: dict[str, tuple[str, str]] = {}  # the name of an axis, and the input it has its length from
@@ -186,40 +196,43 @@ class _Lengths:
         also = f"{n} in {where!r}" + ("" if name == first else f" (as {name!r})")
         raise LossError(f"axis {first!r} of {self.program.name} has length {self.sizes[axis]}{_in(at)} and {also}", hint=hint)
 
-    def solve(self, products: list[tuple[Input, Dim, int]]) -> None:
+    def solve(self, declared: dict[str, Code], products: list[tuple[Input, Dim, int]]) -> None:
         """Lengths that are declared, and what they and others leave of products."""
-        declared = dict(self.program.lengths)
         while declared or products:
-            before = len(declared) + len(products)
-            for axis, length in list(declared.items()):
-                n = evaluate(length, self.params, self.sizes)
-                if n is not None:
+            waiting: dict[str, Code] = {}
+            for axis, steps in declared.items():
+                n = run(steps, self.params, self.sizes)
+                if n is None:
+                    waiting[axis] = steps
+                else:
                     self.declare(axis, n)
-                    del declared[axis]
-            for product in list(products):
-                if self.divide(*product):
-                    products.remove(product)
-            if len(declared) + len(products) == before:
+            left = [(i, dim, n) for i, dim, n in products if not self.divide(i, dim, n)]
+            if len(waiting) == len(declared) and len(left) == len(products):
                 self.stuck(declared, products)
+            declared, products = waiting, left
 
     def declare(self, axis: str, n: int) -> None:
-        length = dict(self.program.lengths)[axis]
-        used = sorted(references([length]))
-        said = f"is declared with {expression(length)}" + (f", where {', '.join(f'{p} is {self.params[p]}' for p in used)}" if used else "")
         if n < 0:
-            raise LossError(f"axis {axis!r} of {self.program.name} {said}: its length would be {n}")
+            raise LossError(f"axis {axis!r} of {self.program.name} {self.said(axis)}: its length would be {n}")
         if self.sizes.setdefault(axis, n) != n:
             name, where = self.origin[axis]
             hint = f"arrays have {n} entries along {name!r}"
-            raise LossError(f"axis {name!r} of {self.program.name} has length {self.sizes[axis]}{_in(where)}, and {said}", hint=hint)
+            found = f"has length {self.sizes[axis]}{_in(where)}"
+            raise LossError(f"axis {name!r} of {self.program.name} {found}, and {self.said(axis)}", hint=hint)
         self.origin.setdefault(axis, (axis, ""))
+
+    def said(self, axis: str) -> str:
+        """How the length of an axis is declared, and with which numbers."""
+        length = dict(self.program.lengths)[axis]
+        used = ", ".join(f"{p} is {self.params[p]}" for p in sorted(references([length])))
+        return f"is declared with {expression(length)}" + (f", where {used}" if used else "")
 
     def divide(self, i: Input, dim: Dim, n: int) -> bool:
         """Whether all but one factor of a product is known, which gives that one."""
         unknown = [(axis, name) for axis, name in dim if axis not in self.sizes]
         if len(unknown) > 1:
             return False
-        others = prod(self.sizes[axis] for axis, _ in dim if axis in self.sizes)
+        others = prod([self.sizes[axis] for axis, _ in dim if axis in self.sizes])
         if unknown and others and n % others == 0:
             self.say(*unknown[0], n // others, i.name)
         elif unknown and n == others == 0:
@@ -230,9 +243,9 @@ class _Lengths:
             raise LossError(f"{self.dimension(i, dim)} has length {n}, which {wrong}", hint=known)
         return True
 
-    def stuck(self, declared: Mapping[str, Any], products: Sequence[tuple[Input, Dim, int]]) -> None:
-        for axis, length in declared.items():
-            raise LossError(f"axis {axis!r} of {self.program.name} is declared with {expression(length)}, which is no known whole number")
+    def stuck(self, declared: Iterable[str], products: Sequence[tuple[Input, Dim, int]]) -> None:
+        for axis in declared:
+            raise LossError(f"axis {axis!r} of {self.program.name} {self.said(axis)}, which is no known whole number")
         i, dim, n = products[0]
         raise LossError(f"{self.dimension(i, dim)} has length {n}, which does not tell its factors")
 

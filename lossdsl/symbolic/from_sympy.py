@@ -284,8 +284,18 @@ class _Names:
         said = self.declared.of(name)
         if said.startswith(":"):
             return f"{name}{said}"
-        axes = self.axes_of(name) if name in self.arrays else []
+        axes = self._apart(self.axes_of(name)) if name in self.arrays else []
         return f"{name}: {self._kind(name, axes)}{said}"
+
+    def _apart(self, axes: list[str]) -> list[str]:
+        """Axes for a declaration: a second index over one has a name of its own, ``k, k2 in k``."""
+        used = {*self.axes.values(), *self.all}
+        out: list[str] = []
+        for axis in axes:
+            new = axis if axis not in out else next(n for k in count(2) if (n := f"{axis}{k}") not in used)
+            used.add(new)
+            out.append(axis if new == axis else f"{new} in {axis}")
+        return out
 
     def _kind(self, name: str, axes: list[str]) -> str:
         over = f"[{', '.join(axes)}]" if axes else ""

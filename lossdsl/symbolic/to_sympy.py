@@ -108,6 +108,7 @@ class _Writer:
 
     def __init__(self, program: Program) -> None:
         self.ranges = Ranges(program, empty_axes=True)
+        self.declared = program.length
         self.kinds = {x.name: x.kind for x in program.declared}
         self.taken = set(self.kinds) | {f.name for f in program.functions}
         self.lengths: dict[str, Sym] = {}
@@ -117,6 +118,9 @@ class _Writer:
     # -- names
 
     def length(self, axis: str) -> Sym:
+        declared = self.declared(axis)
+        if declared.op == "num":
+            return sympy.Integer(int(declared.data))
         if axis not in self.lengths:
             self.lengths[axis] = sympy.Symbol(self._free([f"n_{axis}"]), integer=True, nonnegative=True)
         return self.lengths[axis]
