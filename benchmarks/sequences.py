@@ -45,14 +45,14 @@ td_lambda(v: real[t], r: real[t], last: real; gamma: unit = 0.99, lam: unit = 0.
     where G[t] = r[t] + gamma*piecewise((1 - lam)*v[t + 1] + lam*G[t + 1] if t + 1 < size(t), last otherwise)
   wrt v
 
-ctc(lp: logprob[t, c], y: class(c)[u]) = -logaddexp(alpha[last, 2*size(u)], alpha[last, 2*size(u) - 1])
-    where last        = size(t) - 1
-          sign(s)     = piecewise(y[(s - 1)/2] if mod(s, 2) == 1, 0 otherwise)
-          start(s)    = piecewise(lp[0, c = sign(s)] if s < 2, -inf otherwise)
-          jump(s)     = mod(s, 2) == 1 and s >= 3 and sign(s) != sign(s - 2)
-          alpha[t, s in 0..2*size(u)] = piecewise(start(s) if t == 0, lp[t, c = sign(s)] + into(t, s) otherwise)
-          into(t, s)  = logaddexp(logaddexp(alpha[t - 1, s], piecewise(alpha[t - 1, s - 1] if s > 0, -inf otherwise)),
-                                  piecewise(alpha[t - 1, s - 2] if jump(s), -inf otherwise))
+ctc(lp: logprob[t, c], y: class(c)[u]) = -logsumexp[w in 0..2*size(u) | w >= 2*size(u) - 1](alpha[size(t) - 1, w])
+    where word[w in 0..2*size(u)] = piecewise(y[min(floor(w/2), size(u) - 1)] if mod(w, 2) == 1, 0 otherwise)
+          alpha[t, w in 0..2*size(u)] = lp[t, word[w]] + piecewise(start(w) if t == 0, into[t, w] otherwise)
+          start(p) = piecewise(0 if p < 2, -inf otherwise)
+          into[t, w in 0..2*size(u)] = logaddexp(logaddexp(alpha[t - 1, w], step[t, w]), jump[t, w])
+          step[t, w in 0..2*size(u)] = piecewise(alpha[t - 1, w - 1] if w > 0, -inf otherwise)
+          jump[t, w in 0..2*size(u)] =
+            piecewise(alpha[t - 1, w - 2] if w > 1 and word[w] != 0 and word[w] != word[w - 2], -inf otherwise)
 """)
 
 
