@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lossdsl.ir.applied import is_slope, whole
 from lossdsl.ir.expr import BINDING, ZERO, Axis, Expr, Index, Range, close_any, fresh, inside, ix, outside, rebuild, ref, size, substitute
 
 Values = Mapping[str, tuple[tuple[Index, ...], Expr]]
@@ -78,7 +79,8 @@ def _changed(
             return size(axes.get(e.data, e.data))
         case "red" | "scan":
             binders, args = opened[e]
-            return close_any(e, binders, [memo[x] for x in args])
+            out = close_any(e, binders, [memo[x] for x in args])
+            return whole(out) if is_slope(out) else out
         case "cmp" if e.data == "!=" and memo[e.args[0]].op == "iverson" and memo[e.args[1]] is ZERO:
             return memo[e.args[0]].args[0]
     return rebuild(e, [memo[a] for a in e.args])

@@ -10,7 +10,8 @@ from lossdsl.frontend.bind import Scope
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import Array, IndexName, Term, value
 from lossdsl.ir.applied import replaced, slope, variable
-from lossdsl.ir.expr import Index, fresh, ix, ref, references, substitute
+from lossdsl.ir.expr import Expr, Index, fold, fresh, ix, ref, references, substitute
+from lossdsl.ir.rows import derivative
 
 if TYPE_CHECKING:
     from lossdsl.frontend.lower import Lowering
@@ -50,6 +51,9 @@ def gradient_call(lowering: Lowering, node: syntax.Call, bracket: syntax.Bracket
     if temporary not in references([g.expr]):
         hint = "differentiate by a name that it is made of; a local counts as a variable of its own"
         lowering.fail(f"what is differentiated does not depend on '{name.id}'", body.span, hint)
+    if not moves(g.expr, temporary):
+        message = f"what is differentiated by '{name.id}' changes only in jumps: its gradient is 0"
+        lowering.remark("zero-gradient", message, body.span, "leave it out, or differentiate something smooth")
     indices = positions(lowering, array)
     axes = {s.index: lowering.axes[s.axis or ""] for s in array.slots or ()}
     formals = [fresh(axes.get(i, i.axis)) for i in indices]
@@ -108,6 +112,29 @@ def check_number(lowering: Lowering, node: syntax.Node, g: Term) -> None:
         axes, names = "the axis" if len(left) == 1 else "the axes", ", ".join(left)
         hint = f"reduce it, grad[..](sum[{names}](..)), or bind it around grad, in a local G[{names}] = grad[..](..)"
         lowering.fail(f"grad takes a number, and this depends on {axes} {listed(left)}", node.span, hint)
+
+
+def moves(g: Expr, name: str) -> bool:
+    """Whether a derivative by a name may flow: not through conditions, counts, positions and functions that jump."""
+
+    def visit(e: Expr, args: list[bool]) -> bool:
+        match e.op:
+            case "ref":
+                return bool(e.data == name)
+            case "pw":
+                return any((*args[:-1:2], args[-1]))
+            case "red" if e.data[0] in ("any", "argmax", "argmin", "argsort"):
+                return False
+            case "red" if isinstance(e.data[0], str):
+                return args[0]
+            case "iverson" | "cmp" | "and" | "or" | "not":
+                return False
+            case "call":
+                slopes = derivative(e.data, e.args)
+                return any(a and s is not None for a, s in zip(args, slopes, strict=True))
+        return any(args)
+
+    return fold([g], visit)[g]
 
 
 def positions(lowering: Lowering, array: Array) -> list[Index]:

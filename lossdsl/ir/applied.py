@@ -115,13 +115,28 @@ def variable() -> str:
 
 
 def slope(name: str, binders: Sequence[Index], g: Expr, value: Expr, places: Sequence[Expr]) -> Expr:
-    """The gradient of g by the array ``name``, at the value that it has; the name becomes one that depends on g alone."""
+    """The gradient of g by the array ``name``, at the value that it has over the binders; the name becomes one that g alone decides.
+
+    An array of which each row is meant, as where the value depends on further indices, is taken as a whole: at these, the slope is
+    that of the row.
+    """
+    outer = [i for i in free_in_order(value) if i not in binders and isinstance(i.axis, str)]
     inner = [int(e.data[0].variable[2:]) for e in postorder([g]) if is_slope(e)]
     new = f"~g{1 + max(inner, default=0)}"
-    g = renamed(g, name, new)
-    own = tuple(fresh(b.axis) for b in binders)
-    (value,) = substitute((value,), {b: ix(o) for b, o in zip(binders, own, strict=True)})
-    return red(Slope(new), own, value, TRUE, g, *places)
+    rows = [ix(i) for i in outer]
+    g = replaced(g, name, lambda at: ref(new, [*rows, *at]))
+    whole = (*outer, *binders)
+    own = tuple(fresh(b.axis) for b in whole)
+    (value,) = substitute((value,), {b: ix(o) for b, o in zip(whole, own, strict=True)})
+    return red(Slope(new), own, value, TRUE, g, *rows, *places)
+
+
+def whole(e: Expr) -> Expr:
+    """A gradient whose variable's value has come to depend on further indices, by the array as a whole; see ``slope``."""
+    if e.args[0].free <= frozenset(e.data[1]):
+        return e
+    s = open_slope(e)
+    return slope(s.variable, s.binders, s.g, s.value, s.places)
 
 
 def open_slope(e: Expr) -> Gradient:
