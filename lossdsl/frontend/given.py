@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lossdsl.errors import listed
+from lossdsl.errors import Span, listed
 from lossdsl.frontend import syntax
 from lossdsl.frontend.bind import Scope
 from lossdsl.frontend.fit import misfit
@@ -15,7 +15,6 @@ from lossdsl.frontend.resolve import FunctionParam, Signature, described, near
 from lossdsl.frontend.steps import Steps
 from lossdsl.frontend.values import Array, Slot, own, sort_of, value
 from lossdsl.frontend.vectors import VECTORS, Vector
-from lossdsl.frontend.words import OPEN
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.applied import Applied, Hidden, apply, lifted
 from lossdsl.ir.expr import Expr, Index, fresh, ix, rewrite, substitute
@@ -167,6 +166,8 @@ def passed(lowering: Lowering, signature: Signature, name: str, node: syntax.Cal
         target = function_named(lowering, what)
         if isinstance(target, Open):
             target = adapted(lowering, target, f, kind, name, what)
+        elif f.kind is not None:
+            yield check_target(lowering, target, f, f.kind, what.span, what.id, name)
         out.functions[f.name] = target
     return out
 
@@ -186,6 +187,20 @@ def function_named(lowering: Lowering, what: syntax.Name) -> Any:
         lowering.fail(f"'{what.id}' is a reduction, which needs a bracket", what.span, f"make it a local function: D(u) = {what.id}[n](u)")
     known = [*lowering.targets, *lowering.functions, *VECTORS, *FUNCTIONS]
     lowering.fail(f"there is no function '{what.id}'", what.span, near(what.id, known, "name a function or a loss"))
+
+
+def check_target(
+    lowering: Lowering, target: Any, f: FunctionParam, kind: FunctionKind, span: Span, shown_as: str, name: str = ""
+) -> Steps[None]:
+    """Refuse a function that takes another number of arguments, or arrays where numbers are due."""
+    own = yield kind_of(target)
+    if own is None or isinstance(target, Open):
+        return
+    variadic = isinstance(target, str) and FUNCTIONS[target].variadic and len(kind.arguments) >= 2
+    mine, theirs = ([len(a.axes) for a in k.arguments] for k in (own, kind))
+    if mine != theirs and not (variadic and not any(theirs)):
+        of = f" of '{name}'" if name else ""
+        lowering.fail(f"'{f.name}'{of} is {shown(kind)}, and '{shown_as}' is {shown(own)}", span, "give a function of as many arguments")
 
 
 def check_arity(lowering: Lowering, f: FunctionParam, name: str, what: syntax.Name, takes: int, kind: FunctionKind) -> None:
@@ -281,6 +296,3 @@ def gives_wrong(lowering: Lowering, name: LocalName, indices: Sequence[str], h: 
     due = f"an array over {listed([str(i.axis) for i in h.result])}" if h.result else "a number"
     hint = f"reduce it: sum[{indices[0]}](..)" if indices and not h.result else "let it give what is due"
     lowering.fail(f"the local function '{name.local.name}' gives {gives} where {due} is due", node.span, hint)
-
-
-__all__ = ["OPEN", "Open", "Passed", "axes_of_functions", "kind_of", "local_functions", "open_call", "operation", "passed", "shown"]

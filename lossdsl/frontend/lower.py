@@ -18,7 +18,7 @@ from lossdsl.frontend import recursion, syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.bounds import World, escapes
 from lossdsl.frontend.fit import misfit
-from lossdsl.frontend.given import OPEN, Open, Passed, axes_of_functions, kind_of, local_functions, open_call, passed
+from lossdsl.frontend.given import OPEN, Open, Passed, axes_of_functions, check_target, kind_of, local_functions, open_call, passed
 from lossdsl.frontend.instantiate import Values, instantiate, replace_all
 from lossdsl.frontend.lengths import declare
 from lossdsl.frontend.remarks import Remark
@@ -355,6 +355,8 @@ class Lowering:
                     hint = near(str(what), [*VECTORS, *FUNCTIONS], "name a function or a loss")
                     self.fail(f"'{_short(str(what))}', which is given for '{p.name}', is no function", p.span, hint)
                 self.fail(f"'{_short(str(what))}', the default of '{p.name}', is neither a number nor a function", p.span, hint)
+            if p.kind is not None:
+                yield check_target(self, target, p, p.kind, p.span, str(getattr(target, "name", target)))
             out[p.name] = target
         return out
 
@@ -548,12 +550,13 @@ class Lowering:
     def unknown(self, node: syntax.Name, scope: Scope) -> NoReturn:
         name = node.id
         known = [*scope.names, *self.names, *self.axes]
+        called = name in self.functions or name in self.targets
+        if called or (name not in STANDING and (name in SPECIAL or name in REDUCTIONS or name in VECTORS or find_row(name))):
+            self.fail(f"'{name}' is a function and stands where a value is due", node.span, f"call it: {_example(name)}")
         if name in STANDING and self.signature.declares:
             spelled = {"r": "f - y", "z": "y*f"}.get(name)
             hint = f"write it out: {spelled}" if spelled else f"declare '{name}' as an input"
             self.fail(f"'{name}' is no standing name here, for '{self.signature.name}' declares its inputs", node.span, hint)
-        if name in self.functions or name in self.targets or name in SPECIAL or name in REDUCTIONS or name in VECTORS or find_row(name):
-            self.fail(f"'{name}' is a function and stands where a value is due", node.span, f"call it: {_example(name)}")
         if name in ("if", "otherwise", "in", "and", "or", "where"):
             self.fail(f"'{name}' is a word of the language and stands where a value is due", node.span, "something is missing before it")
         bound = self.is_bound_in(self.definition.body, name) or any(self.is_bound_in(x.body, name) for x in self.definition.locals)
