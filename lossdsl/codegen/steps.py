@@ -37,8 +37,11 @@ class _Steps:
         for step in self.plan.steps:
             if isinstance(step, Evaluation):
                 self.evaluation(step)
-            else:
+            elif isinstance(step, Pull):
                 self.pull(step)
+            else:
+                self.variables[step.value.name] = name_of = self.names.take("points")
+                self.lines.append(f"{name_of} = {self.part(step.part, 'points')}")
         self.lines.append(f"return {self.part(self.plan.last, 'result')}")
         lines = [f'"""{doc}"""', *self.lines]
         return "\n\n".join((*(p.strip("\n") + "\n" for p in self.parts), "\n    ".join([head, *lines]) + "\n"))

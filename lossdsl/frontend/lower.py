@@ -18,7 +18,7 @@ from lossdsl.frontend import recursion, syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
 from lossdsl.frontend.bounds import World, escapes
 from lossdsl.frontend.fit import misfit
-from lossdsl.frontend.given import OPEN, Open, Passed, axes_of_functions, check_target, kind_of, local_functions, open_call, passed
+from lossdsl.frontend.given import Open, Passed, axes_of_functions, check_target, kind_of, local_functions, open_call, passed
 from lossdsl.frontend.instantiate import Values, instantiate, replace_all
 from lossdsl.frontend.lengths import declare
 from lossdsl.frontend.remarks import Remark
@@ -59,6 +59,7 @@ from lossdsl.frontend.values import (
     whole,
 )
 from lossdsl.frontend.vectors import VECTORS, Vector
+from lossdsl.frontend.words import OPEN
 from lossdsl.functions import FUNCTIONS
 from lossdsl.functions import find as find_row
 from lossdsl.ir.applied import applications

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
-from lossdsl.errors import NotYet
 from lossdsl.ir.expr import (
     TRUE,
     Expr,
@@ -244,16 +244,9 @@ def lifted(
 
 def hidden_input(h: Hidden) -> Input:
     """The array of an application as an input."""
-    axes = [(plain(i), str(i.tag)) for i in h.slots] + [(plain(i), f"~r{k}") for k, i in enumerate(h.result)]
+    axes: list[tuple[Any, str]] = [(i.axis, str(i.tag)) for i in h.slots]  # a range while nothing is printed
+    axes += [(i.axis, f"~r{k}") for k, i in enumerate(h.result)]
     return Input(h.name, replace(Kind() if h.op.by else h.op.kind, axes=tuple(axes)))
-
-
-def plain(index: Index) -> str:
-    """The axis of an index, which is no range."""
-    if not isinstance(index.axis, str):
-        hint = "let an input have an axis for it, and take the number along it from that input"
-        raise NotYet("a function under an index over an integer range is not compiled by this version", hint=hint)
-    return index.axis
 
 
 def put_back(roots: Sequence[Expr], hidden: Sequence[Hidden]) -> tuple[Expr, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lossdsl.ir.applied import Hidden, hidden_input
 from lossdsl.ir.expr import (
@@ -15,6 +16,7 @@ from lossdsl.ir.expr import (
     TRUE,
     Expr,
     Index,
+    Range,
     and_,
     branches,
     canonical,
@@ -26,10 +28,14 @@ from lossdsl.ir.expr import (
     or_,
     postorder,
     red,
+    ref,
     references,
+    rewrite,
+    sub,
     substitute,
 )  # fmt: skip
 from lossdsl.ir.program import Input, Output, Program
+from lossdsl.kinds import Kind
 from lossdsl.passes.slopes import without_functions
 
 _MOST = 8  # ways to need a row that are told apart
@@ -66,7 +72,15 @@ class Pull:
     cotangent: Program | None
 
 
-Step = Evaluation | Pull
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The numbers of an integer range as an array, over an axis that stands for it."""
+
+    value: Input
+    part: Program
+
+
+Step = Evaluation | Pull | Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +99,58 @@ class Staged:
 def staged(program: Program) -> Staged:
     """The steps of a program without gradients inside it that are still to be worked out."""
     plain, hidden = without_functions(program)
-    outputs = plain.outputs[: len(program.outputs)]
-    return _Stager(program, hidden).staged(replace(plain, outputs=outputs))
+    roots, hidden, ranges = without_ranges(plain.roots[: len(program.outputs)], hidden)
+    outputs = tuple(replace(o, expr=e) for o, e in zip(program.outputs, roots, strict=True))
+    return _Stager(program, hidden, ranges).staged(replace(plain, outputs=outputs))
+
+
+def without_ranges(
+    roots: Sequence[Expr], hidden: Sequence[Hidden]
+) -> tuple[tuple[Expr, ...], list[Hidden], dict[Range, Input]]:
+    """The same with a named axis for each integer range that an application depends on: ``points`` are the numbers along it."""
+    ranges: dict[Range, Input] = {}
+    for axis in (i.axis for h in hidden for i in h.slots):
+        name = f"~points{len(ranges)}"
+        if isinstance(axis, Range):
+            ranges.setdefault(axis, Input(name, Kind("integer", ((name, name),))))
+    if not ranges:
+        return tuple(roots), list(hidden), {}
+    slots = {h.name: h.slots for h in hidden}
+
+    def renamed(i: Index) -> Index:
+        return Index(ranges[i.axis].name, i.tag) if isinstance(i.axis, Range) else i
+
+    def visit(e: Expr, own: Sequence[Index]) -> Expr:
+        if e.op != "ref" or e.data not in slots:
+            return e
+        places = list(e.args)
+        for k, slot in enumerate(slots[e.data]):
+            if isinstance(slot.axis, Range):
+                place = places[k]
+                same = place.op == "ix" and place.data in own and place.data.axis == slot.axis
+                places[k] = ix(renamed(place.data)) if same else sub(place, slot.axis.lo)
+        return ref(e.data, places)
+
+    done = []
+    for h in hidden:
+        arguments = rewrite(h.arguments, partial(visit, own=h.slots))
+        numbers = {i: ref(ranges[i.axis].name, [ix(renamed(i))]) for i in h.slots if isinstance(i.axis, Range)}
+        done.append(replace(h, slots=tuple(map(renamed, h.slots)), arguments=substitute(arguments, numbers)))
+    return rewrite(roots, partial(visit, own=())), done, ranges
 
 
 class _Stager:
-    def __init__(self, program: Program, hidden: Sequence[Hidden]) -> None:
+    def __init__(self, program: Program, hidden: Sequence[Hidden], ranges: Mapping[Range, Input]) -> None:
         self.program, self.hidden = program, hidden
         self.arrays: dict[str, Input] = {i.name: i for i in program.inputs}
         self.needs: dict[str, Need] = {}
         self.named = {_core(h): h for h in hidden if not h.op.by}
         self.found: dict[Expr, Evaluation] = {}
         self.steps: list[Step] = []
+        for r, points in ranges.items():
+            index = Index(r, points.name)
+            self.steps.append(Points(points, self.part([Output("points", (index,), ix(index))])))
+            self.arrays[points.name] = points
 
     def staged(self, last: Program) -> Staged:
         self.needs = needs(last, self.hidden)
@@ -152,9 +206,10 @@ class _Stager:
 
     def part(self, outputs: Sequence[Output]) -> Program:
         """A program of some outputs, with the inputs that they use and those that tell the lengths of axes."""
-        roots = [o.expr for o in outputs]
+        ends = [e for o in outputs for i in o.indices if isinstance(i.axis, Range) for e in (i.axis.lo, i.axis.hi)]
+        roots = [*(o.expr for o in outputs), *ends]
         used = references(roots)
-        axes = {str(i.axis) for o in outputs for i in o.indices} | set(_axes(roots))
+        axes = {i.axis for o in outputs for i in o.indices if isinstance(i.axis, str)} | set(_axes(roots))
         kept = [i for i in self.arrays.values() if i.name in used]
         for axis in sorted(axes - {a for i in kept for a in i.axes}):
             kept += [i for i in self.arrays.values() if axis in i.axes and i not in kept][:1]

@@ -15,7 +15,7 @@ from lossdsl.ir.program import Program
 from lossdsl.passes.batch import batched as over_rows
 from lossdsl.passes.gradient import gradient, jacobian
 from lossdsl.passes.measure import WEIGHT, weighted
-from lossdsl.passes.staged import Pull, staged
+from lossdsl.passes.staged import Points, Pull, staged
 from lossdsl.runtime import on_numpy, reference
 from lossdsl.runtime.arrays import as_array, as_mask, as_weights, check_condition, check_dtype, measure, outside, present
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
@@ -128,6 +128,9 @@ class WithFunctions(Compiled):
             if isinstance(step, Pull):
                 weight = None if step.cotangent is None else _value(step.cotangent, known, params)
                 known[step.value.name] = _pulled(slopes[step.evaluation][step.argument], weight, lead[step.evaluation], step.more)
+                continue
+            if isinstance(step, Points):
+                known[step.value.name] = _value(step.part, known, params)
                 continue
             if step.by:
                 raise LossError(f"{self.name} needs second derivatives of {step.function!r}, which gives its value and its gradient",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,11 +42,13 @@ def applying(program: Program, names: frozenset[str], *, lazy: bool) -> dict[str
     ``slopes`` are the functions whose derivatives it needs. With ``lazy`` the second derivatives of part k are asked for as ``k:name``.
     """
     p, plan = _plan(program, names)
-    towers: list[Tower] = []
+    count = itertools.count()
 
     def part(name: str, q: Program) -> str:
-        towers.append(_part(q))
-        body = towers[-1].body(lazy=lazy, tag=f"{len(towers) - 1}:")
+        k = next(count)
+        if not any(i.kind.role == "number" for i in q.inputs):
+            return _plain(name, q)
+        body = _part(q).body(lazy=lazy, tag=f"{k}:")
         return f"def {name}():\n{textwrap.indent(body.strip(), '    ')}\n\n    return apply\n\n\n{name} = {name}()\n"
 
     text = print_steps(p, plan, part, "apply", "The loss of every row; functions come last.", TORCH.reserved)
@@ -82,11 +85,13 @@ def applying_rows(program: Program, wrt: Sequence[str], names: frozenset[str]) -
     p = pipeline.numeric(pipeline.explicit(batched(pipeline.with_diagonals(program, wrt), names)))
     plan = staged(p)
 
-    def part(name: str, q: Program) -> str:
-        legal = legalise(q, "torch")
-        return print_function(legal, schedule(legal), TORCH, name)
+    return {"source": with_helpers(print_steps(p, plan, _plain, "rows", "", TORCH.reserved), TORCH), "slopes": plan.slopes}
 
-    return {"source": with_helpers(print_steps(p, plan, part, "rows", "", TORCH.reserved), TORCH), "slopes": plan.slopes}
+
+def _plain(name: str, program: Program) -> str:
+    """A part as a function that torch differentiates by itself."""
+    legal = legalise(program, "torch")
+    return print_function(legal, schedule(legal), TORCH, name)
 
 
 def rows(program: Program, wrt: Sequence[str], names: frozenset[str], keep: bool) -> str:
