@@ -15,7 +15,7 @@ def slope_of(y, x, weight, keep):
     """The derivative of sum(weight*y) by x, as a function of both; 0 where y does not depend on x."""
     if not y.requires_grad:
         return torch.zeros_like(x)
-    return torch.autograd.grad(y, x, weight, create_graph=keep, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+    return torch.autograd.grad(y, x, weight.reshape(y.shape), create_graph=keep, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 ''',
     "applied": '''
 def applied(f, by, args):
@@ -29,15 +29,25 @@ def called(f, by, args, rows, result, where, slopes):
     flat = [x.reshape(shape.numel(), *x.shape[rows:]) for x in args]
     keep = None if where is None or (where != 0).all() else (where != 0).reshape(-1).nonzero()[:, 0]
     flat = flat if keep is None else [x[keep] for x in flat]
-    if slopes or by:
-        on = torch.is_grad_enabled()
-        with torch.enable_grad():
+    none = not result and not len(flat[0])
+    on, back = torch.is_grad_enabled(), None
+
+    def of(*xs):
+        value = applied(f, by, xs) if not none else xs[0].new_zeros(0)
+        return value.reshape(value.shape[:1 + result])
+
+    if not slopes and not by:
+        return in_rows(of(*flat), keep, shape), None
+    with torch.enable_grad():
+        try:
             flat = [x.view_as(x) if on and x.requires_grad else x.detach().requires_grad_(x.is_floating_point()) for x in flat]
-            value = applied(f, by, flat) if result or len(flat[0]) else torch.zeros_like(flat[0].reshape(0))
-            value = value.reshape(value.shape[:1 + result])
-        return in_rows(value if on else value.detach(), keep, shape), (flat, value, keep, shape)
-    value = f(*flat) if result or len(flat[0]) else torch.zeros_like(flat[0].reshape(0))
-    return in_rows(value.reshape(value.shape[:1 + result]), keep, shape), None
+        except RuntimeError:  # a transformation of torch.func is under way, in which no tensor is told to require a gradient
+            if by or not all(x.is_floating_point() for x in flat):
+                raise
+            value, back = torch.func.vjp(of, *flat)
+        else:
+            value = of(*flat)
+    return in_rows(value if on else value.detach(), keep, shape), (flat, value, keep, shape, back)
 ''',
     "in_rows": '''
 def in_rows(x, keep, shape):
@@ -49,14 +59,18 @@ def in_rows(x, keep, shape):
     "pulled": '''
 def pulled(tape, argument, cotangent, more):
     """The derivative by an argument, times the cotangent summed over what the function gives."""
-    flat, value, keep, shape = tape
+    flat, value, keep, shape, back = tape
     on, x = torch.is_grad_enabled(), flat[argument]
+
+    def slope(weight):
+        return slope_of(value, x, weight, on) if back is None else back(weight)[argument]
+
     if cotangent is None:
-        return in_rows(slope_of(value, x, torch.ones_like(value), on), keep, shape)
+        return in_rows(slope(torch.ones_like(value)), keep, shape)
     further = cotangent.shape[len(shape):len(shape) + more]
     weight = cotangent.reshape(shape.numel(), further.numel(), *value.shape[1:]).to(value.dtype)
     weight = weight if keep is None else weight[keep]
-    parts = [slope_of(value, x, weight[:, k], on) for k in range(further.numel())]
+    parts = [slope(weight[:, k]) for k in range(further.numel())]
     out = torch.stack(parts, 1) if parts else x.new_zeros((x.shape[0], 0, *x.shape[1:]))
     return in_rows(out.reshape(x.shape[0], *further, *x.shape[1:]), keep, shape)
 ''',

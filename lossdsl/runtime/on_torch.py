@@ -512,7 +512,7 @@ class OnTensors(Given):
         if self.check:
             self.check_values(_plain(out))
         real = next((x.dtype for x in args if x.is_floating_point()), torch.get_default_dtype())
-        return out.to(real)
+        return out.reshape(out.shape[: 1 + len(self.kind.result.axes)]).to(real)
 
 
 def _loaded_applying(sources: _Sources, name: str) -> Any:
