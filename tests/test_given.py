@@ -160,6 +160,14 @@ CASES = {
     "an autoencoder": Case(
         "a(x: real[d], enc: (real[d]) -> real[h], dec: (real[h]) -> real[d]) = sqdist(x, dec(enc(x)))",
         lambda: Net(4, (3,)), lambda x, enc, dec: ((x - dec(enc(x))) ** 2).sum(1), {"d": 4, "h": 3}, first=True),
+    "a path": Case(
+        "a(x: real[d], xf: real[d], f: (real[d]) -> real; m: integer = 4) = sum[b in 1..m](f(x + b/m*(xf - x))*b/m)",
+        lambda: Net(4), lambda x, xf, f: sum((f(x + b / 4 * (xf - x)) * b / 4 for b in range(1, 5)), torch.zeros(1).double()), first=True),
+    "slopes on a path": Case(
+        "a(x: real[d], xf: real[d], f: (real[d]) -> real; m: integer = 3) = sum[d]((x - xf)*mean[b in 0..m - 1](grad[u](f[d](u + b/m*(xf - u)))))\n"
+        "  where u = x",
+        lambda: Net(4),
+        lambda x, xf, f: ((x - xf) * sum(by(f((1 - b / 3) * x + b / 3 * xf), x) for b in range(3)) / 3).sum(1)),
     "the second derivative": Case(
         "a(x: real[d], f: (real[d]) -> real) = sum[i in d](grad[x](grad[x](f(x))[i])[i])",
         lambda: Net(3), laplacian, {"d": 3}, second=True),
@@ -438,6 +446,34 @@ def test_second_derivatives_for_each_sample() -> None:
         assert torch.allclose(h[n], full.diagonal(), atol=1e-10), "the derivative of what is not stopped"
         assert torch.isclose(value[n], row(x[n], e[n]).detach())
     assert g.shape == h.shape == x.shape
+
+
+def test_second_derivatives_of_a_penalty() -> None:
+    """Third derivatives of the function, which gives a column as linear layers do."""
+    loss, net = loss_of(CASES["Lipschitz penalty"]), Net(4)
+    fn = loss.compile("torch")
+    x = torch.randn(2, 4, dtype=torch.float64)
+    _, g, h = fn.value_grad_hess(x, net.layers)
+    for n in range(2):
+        full = torch.autograd.functional.hessian(lambda u, n=n: 10 * (by(net(v := u[None] * 1), v).norm() - 1) ** 2, x[n])
+        assert torch.allclose(h[n], full.diagonal(), atol=1e-9)
+    assert torch.allclose(g, fn.value_and_grad(x, net, reduction="none")[1])
+
+
+def test_transformations_of_torch() -> None:
+    """``torch.func`` and ``torch.compile`` go through the loss, into the weights too."""
+    loss, net = loss_of(CASES["Lipschitz penalty"]), Net(4).layers
+    fn = loss.compile("torch")
+    x = torch.randn(3, 4, dtype=torch.float64)
+    weights = {k: w.detach() for k, w in net.named_parameters()}
+    mine = torch.func.grad(lambda w: fn(x, lambda u: torch.func.functional_call(net, w, (u,))))(weights)
+    fn(x, net).backward()
+    for k, w in net.named_parameters():
+        assert torch.allclose(mine[k], torch.zeros_like(w) if w.grad is None else w.grad)
+    rows = torch.func.vmap(lambda r: fn(r, net))(x)
+    assert torch.allclose(rows, fn(x, net, reduction="none"))
+    compiled = torch.compile(lambda u: fn(u, net), backend="eager")
+    assert torch.isclose(compiled(x), fn(x, net))
 
 
 def row_at(net: Net, u: Tensor, x: Tensor, e: Tensor) -> Tensor:
