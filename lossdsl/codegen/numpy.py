@@ -10,6 +10,11 @@ from lossdsl.codegen.printer import Backend, Val
 from lossdsl.functions import FUNCTIONS
 
 HELPERS = {
+    "alike": '''
+def alike(x, y):
+    """An array in the type of another."""
+    return x.astype(y.dtype)
+''',
     "called": '''
 def called(f, by, args, rows, result, where, slopes):
     """A function at all rows together: its values, and its derivatives if they are asked for."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from lossdsl.codegen.names import Names
 from lossdsl.ir.expr import Expr
 from lossdsl.ir.program import Program
-from lossdsl.passes.staged import Evaluation, Pull, Staged
+from lossdsl.passes.staged import Evaluation, Points, Pull, Staged
 
 Part = Callable[[str, Program], str]  # the source of a part under a name: it takes the inputs, then the hyper-parameters
 
@@ -23,7 +23,7 @@ def print_steps(program: Program, plan: Staged, part: Part, name: str, doc: str,
 class _Steps:
     def __init__(self, program: Program, plan: Staged, part: Part, reserved: Iterable[str]) -> None:
         self.program, self.plan, self.print = program, plan, part
-        self.names = Names({*reserved, "called", "pulled"})
+        self.names = Names({*reserved, "called", "pulled", "alike"})
         given = [*(x.name for x in program.declared), *(f.name for f in program.functions)]
         self.variables = {x: self.names.take(x) for x in given}
         self.parts: list[str] = []
@@ -40,8 +40,7 @@ class _Steps:
             elif isinstance(step, Pull):
                 self.pull(step)
             else:
-                self.variables[step.value.name] = name_of = self.names.take("points")
-                self.lines.append(f"{name_of} = {self.part(step.part, 'points')}")
+                self.points(step)
         self.lines.append(f"return {self.part(self.plan.last, 'result')}")
         lines = [f'"""{doc}"""', *self.lines]
         return "\n\n".join((*(p.strip("\n") + "\n" for p in self.parts), "\n    ".join([head, *lines]) + "\n"))
@@ -64,6 +63,14 @@ class _Steps:
         result = len(step.value.axes) - step.rows
         given = f"({', '.join(arguments)},), rows={step.rows}, result={result}, where={where}"
         self.lines.append(f"{value}, {tape} = called({function}, {step.by!r}, {given}, slopes={step.pulled})")
+
+    def points(self, step: Points) -> None:
+        """The numbers of a range, of the type of the first input that is an array of numbers."""
+        name = self.names.take("points")
+        like = next((self.variables[i.name] for i in self.program.inputs if i.kind.role == "number"), None)
+        text = self.part(step.part, "points")
+        self.variables[step.value.name] = name
+        self.lines.append(f"{name} = {text if like is None else f'alike({text}, {like})'}")
 
     def pull(self, step: Pull) -> None:
         cotangent = self.part(step.cotangent, "cotangent") if step.cotangent else "None"

@@ -10,12 +10,18 @@ from lossdsl.codegen.printer import Backend, Val
 from lossdsl.functions import FUNCTIONS
 
 HELPERS = {
+    "alike": '''
+def alike(x, y):
+    """A tensor in the type and on the device of another."""
+    return x.to(y)
+''',
     "slope_of": '''
 def slope_of(y, x, weight, keep):
     """The derivative of sum(weight*y) by x, as a function of both; 0 where y does not depend on x."""
     if not y.requires_grad:
         return torch.zeros_like(x)
-    return torch.autograd.grad(y, x, weight.reshape(y.shape), create_graph=keep, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+    weight = weight.reshape(y.shape)
+    return torch.autograd.grad(y, x, weight, create_graph=keep, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 ''',
     "applied": '''
 def applied(f, by, args):

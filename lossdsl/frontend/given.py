@@ -17,7 +17,7 @@ from lossdsl.frontend.values import Array, Slot, own, sort_of, value
 from lossdsl.frontend.vectors import VECTORS, Vector
 from lossdsl.functions import FUNCTIONS
 from lossdsl.ir.applied import Applied, Hidden, apply, lifted
-from lossdsl.ir.expr import Expr, Index, fresh, ix, rewrite, substitute
+from lossdsl.ir.expr import STATE, Expr, Index, fresh, ix, rewrite, substitute
 from lossdsl.ir.program import Input
 from lossdsl.kinds import FunctionKind, Kind
 from lossdsl.reductions import REDUCTIONS
@@ -66,6 +66,9 @@ def open_call(lowering: Lowering, target: Open, name: str, node: syntax.Call, br
     for what, (formals, term) in zip(declared, args, strict=True):
         mapping = {i: ix(binders[n]) for i, (_, n) in zip(formals, what.kind.axes, strict=True)}
         arguments += substitute((term.number,), mapping)
+    if any(i.axis == STATE for a in arguments for i in a.free):
+        hint = "functions are applied to all rows at once; a recursion may use what they give at its other inputs"
+        lowering.blame.not_yet(f"'{name}' at what a recursion gives before", node.span, hint)
     slots = result_slots(lowering, kind, bound)
     expr = apply(operation(target.name, kind), list(binders.values()), arguments, [ix(s.index) for s in slots])
     lowering.check_work(node.span)

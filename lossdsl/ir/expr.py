@@ -24,6 +24,7 @@ iverson     a condition                  1 where it holds, else 0 (the strong ze
 pw          v1, c1, v2, c2, ..., other   first branch whose condition holds
 red         body, guard                  (operation, binders): sum prod max min logsumexp norm any argmax argmin
 red         body, guard, place           ("argsort", (binder,)): the index of the element that stands at that place
+list        anything                     the body of an operation of several parts; see ``applied``
 scan        body, one place per binder   (step, (state, binders)): an array given by itself, at a place
 rec         one index value per binder   (state, axes): in the body of a scan, the array that it gives
 ==========  ===========================  ==============================================================================

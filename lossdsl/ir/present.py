@@ -483,8 +483,10 @@ class Names:
         out: list[tuple[Index, str]] = []
         for b in local.indices:
             axis = _axis_word(b)
-            out.append((b, self._new_name(b, scope, {n for _, n in out}) if any(n == axis for _, n in out) else axis))
-        self.inputs[local.name] = Input(local.name, Kind(axes=tuple((i.axis, n) for i, n in out if isinstance(i.axis, str))))
+            new = isinstance(b.axis, Range) or any(n == axis for _, n in out)
+            out.append((b, self._new_name(b, scope, {n for _, n in out}) if new else axis))
+        pairs: list[tuple[Any, str]] = [(i.axis, n) for i, n in out]
+        self.inputs[local.name] = Input(local.name, Kind(axes=tuple(pairs)))
         return out
 
     def _own_name(self, b: Index, parts: Sequence[Expr], used: set[str]) -> str | None:

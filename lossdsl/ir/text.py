@@ -417,7 +417,8 @@ class _Writer:
 
     def _local(self, x: Local) -> str:
         pairs = self.heads[x]
-        ends = {i: self._range(i.axis) for i, name in pairs if isinstance(i.axis, Range) and name in self.ranges}
+        said = x in self.variables
+        ends = {i: self._range(i.axis) for i, name in pairs if isinstance(i.axis, Range) and (said or name in self.ranges)}
         open_ = {i for i, _ in pairs if isinstance(i.axis, Range) and i not in ends}  # whose range the use says
         head = ", ".join(name if i in open_ else _binders([(i, name)], self.names, ends) for i, name in pairs)
         again = x.body in self.shared.places and self.shared.places[x.body][0] is not x  # the body of a recursion may have a name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from lossdsl.ir.applied import Hidden, has_slopes, hidden_input, is_applied, is_slope, lifted, open_slope, put_back, replaced
 from lossdsl.ir.expr import ONE, Expr, Index, ix, postorder, rewrite, substitute
@@ -46,7 +47,7 @@ def _gradient(program: Program, e: Expr, before: Pass, after: Pass) -> Expr:
 
 def _kind(program: Program, value: Expr, binders: tuple[Index, ...], own: tuple[Index, ...]) -> Kind:
     """The kind of a variable: that of the input or hyper-parameter that it is."""
-    axes = tuple((str(i.axis), str(i.tag)) for i in own)
+    axes: Any = tuple((i.axis, str(i.tag)) for i in own)  # a range among them is never printed
     if value.op == "ref" and value.args == tuple(ix(b) for b in binders):
         for x in program.declared:
             if x.name == value.data:
