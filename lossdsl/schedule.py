@@ -57,7 +57,7 @@ class Stage:
     def arrays(self) -> tuple[tuple[Axis, ...], ...]:
         """The axes of the largest arrays that the stage computes with."""
         found = in_order(self)
-        kept = [i for i in self.indices if found and i not in found.queries]
+        kept = [i for i in self.indices if found and i not in found.sets.queries]
         whole = (self.indices, (*kept, *self.over)) if found else ((*self.indices, *self.over),)
         return tuple(tuple(i.axis for i in indices) for indices in whole)
 

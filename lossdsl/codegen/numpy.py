@@ -284,8 +284,8 @@ def scatter(shape, index, values, where=None):
     np.add.at(out, flat, values)
     return out.reshape(shape)
 ''',
-    "prefixes": '''
-def prefixes(keys, queries, relation, where=None):
+    "counted": '''
+def counted(keys, queries, relation, where=None):
     """An order of the keys of each row in which those come first that stand in a relation to a query, and their number for each.
 
     NaN stands in no relation; where a condition fails, a key counts as NaN.
@@ -314,22 +314,95 @@ def prefixes(keys, queries, relation, where=None):
         np.put_along_axis(count, at, own.cumsum(axis=-1)[~own].reshape(count.shape), -1)
     return order, np.where(np.isnan(queries), 0, count)
 ''',
+    "prefixes": '''
+def prefixes(keys, queries, relation, where=None):
+    """The sets of the elements whose keys stand in a relation to each query.
+
+    Sets are their sizes, and pieces whose union they are: an order of the elements, where groups begin in it (None: there is one),
+    and where in it the part of a group ends that belongs to each set (0: none does).
+    """
+    order, count = counted(keys, queries, relation, where)
+    return count, [(order, None, count)]
+''',
     "steps": '''
 def steps(queries, relation, first, n):
-    """``prefixes`` where the keys are first, first + 1, .., n of them."""
+    """``prefixes`` where the keys are first, first + 1, .., n of them; the order is a step."""
     at = np.asarray(queries, np.float64) - first
     count = np.clip(np.ceil(at) if relation in ("<", ">=") else np.floor(at) + 1, 0, n)
     if relation[0] == ">":
         count = n - count
-    return (1 if relation[0] == "<" else -1), np.where(np.isnan(at), 0, count).astype(np.intp)
+    count = np.where(np.isnan(at), 0, count).astype(np.intp)
+    return count, [(1 if relation[0] == "<" else -1, None, count)]
+''',
+    "grouped": '''
+def grouped(equal, order=None, where=None):
+    """The sets of the elements of which all keys equal their queries, and one may stand in a relation to its query."""
+    most, keys, queries, relation = 1, 0, 0, "<="
+    if order:
+        keys, queries, relation = order
+        known, where = queries == queries, keys == keys if where is None else where & (keys == keys)
+        (keys, queries), most = ranks(keys, queries)
+    group = None
+    for a, b in equal:
+        (a, b), more = ranks(a, b)
+        group, wanted = (a, b) if group is None else ranks(group*more + a, wanted*more + b)[0]
+    edge = wanted*most + (-0.5 if relation[0] == "<" else most - 0.5)  # between a group and those before it
+    ends = np.concatenate(np.broadcast_arrays(wanted*most + queries, edge), axis=-1)
+    inner, ends = counted(group*most + keys, ends, relation, where)
+    end, start = np.split(ends, 2, axis=-1)
+    size = np.where(known, end - start, 0) if order else end - start
+    group = along(group, inner)
+    first = np.concatenate((np.ones_like(group[..., :1], bool), group[..., 1:] != group[..., :-1]), axis=-1)
+    return size, [(inner, first, np.where(size > 0, end, 0))]
+''',
+    "ranks": '''
+def ranks(*arrays):
+    """Numbers below some whole number, the same for equal entries of a row and in their order; NaN is equal to none. And that number."""
+    rows = np.broadcast_shapes(*(x.shape[:-1] for x in arrays))
+    both = np.concatenate([np.broadcast_to(x, rows + x.shape[-1:]) for x in arrays], axis=-1)
+    order = both.argsort(axis=-1)
+    both = np.take_along_axis(both, order, -1)
+    both[..., 1:] = both[..., 1:] != both[..., :-1]
+    both[..., :1] = 0
+    out = np.empty(both.shape)
+    np.put_along_axis(out, order, both.cumsum(axis=-1, dtype=np.float64), -1)
+    return np.split(out, [arrays[0].shape[-1]], axis=-1), both.shape[-1]
+''',
+    "dominated": '''
+def dominated(keys, queries, relation, keys2, queries2, relation2, where=None):
+    """The sets of the elements of which two keys stand in relations to two queries: of blocks in the order of the one, by the other."""
+    order, end = counted(keys, queries, relation, where)
+    order2, end2 = counted(keys2, queries2, relation2, where)
+    n = order.shape[-1]
+    place = along(order2.argsort(axis=-1), order)  # of each element of the first order in the second
+    size, pieces = 0, []
+    for level in range(max(n.bit_length(), 1)):
+        block = np.arange(n) >> level
+        before = ((end >> level) - 1) << level  # elements in the blocks before the one that belongs to a set
+        inner, last = counted(block*n + place, (before >> level)*n + end2, "<")
+        count = np.where((end >> level) & 1 > 0, last - before, 0)
+        first = np.arange(n) % (1 << level) == 0
+        size = size + count
+        pieces.append((along(order, inner), first, np.where(count > 0, last, 0)))
+    return size, pieces
 ''',
     "running_sum": '''
 def running_sum(sets, x):
     return running(sets, lambda a, b: (a[0] + b[0],), (x.astype(np.float64),), (0,))[0].astype(x.dtype)
 ''',
+    "running_prod": '''
+def running_prod(sets, x):
+    def join(a, b):
+        digits, more = np.frexp(a[0]*b[0])
+        return digits, a[1] + b[1] + more
+
+    digits, powers = np.frexp(x.astype(np.float64))
+    return np.ldexp(*running(sets, join, (digits, powers.astype(np.int64)), (1, 0))).astype(x.dtype)
+''',
     "running_max": '''
 def running_max(sets, x):
-    return running(sets, lambda a, b: (np.maximum(a[0], b[0]),), (x,), (np.nan,))[0]
+    peak = running(sets, lambda a, b: (np.maximum(a[0], b[0]),), (x,), (-np.inf,))[0]
+    return np.where(sets[0] > 0, peak, x.dtype.type(np.nan))
 ''',
     "running_min": '''
 def running_min(sets, x):
@@ -353,16 +426,29 @@ def running_exp(sets, w, a, b):
         gap = np.exp(-np.abs(np.where(x[0] == y[0], 0, x[0] - y[0])))
         return np.maximum(x[0], y[0]), np.where(x[0] >= y[0], x[1] + y[1]*gap, x[1]*gap + y[1])
 
-    peak, total = running(sets, join, (a, w), (0, 0))
-    return np.where(sets[1] > 0, total*np.exp(peak + b), 0).astype(real)
+    peak, total = running(sets, join, (a, w), (-np.inf, 0))
+    return np.where(sets[0] > 0, total*np.exp(peak + b), 0).astype(real)
 ''',
     "running": '''
-def running(sets, join, parts, empty):
-    """What joining the elements of each set gives, each element a tuple of numbers; ``empty`` where there are none."""
-    order, count = sets
-    parts = accumulated(join, [x[..., ::order] if isinstance(order, int) else along(x, order) for x in parts])
-    started = (np.concatenate((np.full((*x.shape[:-1], 1), e, x.dtype), x), axis=-1) for x, e in zip(parts, empty))
-    return [along(x, count) for x in started]
+def running(sets, join, parts, nothing):
+    """What joining the elements of each set gives, each element a tuple of numbers; ``nothing`` where there are none."""
+    out = None
+    for order, first, end in sets[1]:
+        found = [x[..., ::order] if isinstance(order, int) else along(x, order) for x in parts]
+        found = accumulated(join, found) if first is None else groups(join, first, found)
+        started = (np.concatenate((np.full((*x.shape[:-1], 1), e, x.dtype), x), axis=-1) for x, e in zip(found, nothing))
+        found = [along(x, end) for x in started]
+        out = found if out is None else join(out, found)
+    return out
+''',
+    "groups": '''
+def groups(join, first, parts):
+    """``accumulated`` that starts anew at the first of each group."""
+    def joined(a, b):
+        return a[0] | b[0], *(np.where(b[0], y, x) for x, y in zip(join(a[1:], b[1:]), b[1:]))
+
+    shape = np.broadcast_shapes(first.shape, *(x.shape for x in parts))
+    return accumulated(joined, [np.broadcast_to(x, shape) for x in (first, *parts)])[1:]
 ''',
     "accumulated": '''
 def accumulated(join, parts):
@@ -373,7 +459,7 @@ def accumulated(join, parts):
     even, odd = [x[..., ::2] for x in parts], [x[..., 1::2] for x in parts]
     odd = accumulated(join, join([x[..., :n//2] for x in even], odd))
     later = join([x[..., :(n - 1)//2] for x in odd], [x[..., 1:] for x in even])
-    out = [np.empty_like(x) for x in parts]
+    out = [np.empty(x.shape, x.dtype) for x in parts]
     for x, e, o, y in zip(out, even, odd, later):
         x[..., :1], x[..., 1::2], x[..., 2::2] = e[..., :1], o, y
     return out

@@ -15,7 +15,7 @@ from lossdsl.codegen.names import Names
 from lossdsl.codegen.recursion import Open, decided, first_of, without
 from lossdsl.errors import LossError, NotYet
 from lossdsl.ir.expr import ONE, ZERO, Axis, Expr, Index, Range, branches, disjuncts, ix, postorder
-from lossdsl.ir.ordered import Ordered
+from lossdsl.ir.ordered import Ordered, Sets
 from lossdsl.ir.program import BATCH, Program
 from lossdsl.schedule import Factor, Loop, Schedule, Stage, factors, hint, in_loop, in_order, targets
 
@@ -881,39 +881,44 @@ class _Printer:
 
         Rows of what is reduced alone stand first, so that they do not show in that variable.
         """
-        ordering = frozenset().union(*(e.free for e in (found.key, found.query, *found.masks)))
-        kept = [i for i in stage.indices if i not in found.queries]
-        rows = tuple(sorted(kept, key=lambda i: i in ordering))
-        queries = tuple(i for i in stage.indices if i in found.queries)
-        sets = self._assign(self._sets(stage, found, rows, queries), "sets")
+        wanted = found.sets
+        ordering = frozenset().union(*(c.condition.free for c in wanted.by), *(m.free for m in wanted.masks))
+        rows = tuple(sorted((i for i in stage.indices if i not in wanted.queries), key=lambda i: i in ordering))
+        queries = tuple(i for i in stage.indices if i in wanted.queries)
+        sets = self._assign(self._sets(stage, wanted, rows, queries), "sets")
         if stage.op == "any":
-            text, prec, kind = f"{sets}[1] > 0", COMPARE, "bool"
+            text, prec, kind = f"{sets}[0] > 0", COMPARE, "bool"
         elif stage.op == "sum" and found.weight is ONE and found.rise is None:
-            text, prec, kind = f"{sets}[1]", ATOM, "int"
-        elif found.rise is not None and found.fall is not None:
-            weight = self._lifted([self._real(self._value(found.weight))])[0]
-            weight_and_rise = [self._laid(v, rows, stage.over) for v in (weight, self._real(self._value(found.rise)))]
-            fall = self._laid(self._real(self._value(found.fall)), rows, queries)
-            text, prec, kind = f"running_exp({sets}, {', '.join((*weight_and_rise, fall))})", ATOM, "real"
+            text, prec, kind = f"{sets}[0]", ATOM, "int"
         else:
-            body = self._lifted([self._real(self._value(found.weight))])[0]
-            text, prec, kind = f"running_{stage.op}({sets}, {self._laid(body, rows, stage.over)})", ATOM, "real"
+            weight = self._lifted([self._real(self._value(found.weight))])[0]
+            arrays = [self._laid(weight, rows, stage.over)]
+            if found.rise is not None and found.fall is not None:
+                arrays.append(self._laid(self._real(self._value(found.rise)), rows, stage.over))
+                arrays.append(self._laid(self._real(self._value(found.fall)), rows, queries))
+            name = stage.op if found.rise is None else "exp"
+            text, prec, kind = f"running_{name}({', '.join((sets, *arrays))})", ATOM, "real"
         if len(queries) > 1:
             text = f"{text if prec == ATOM else f'({text})'}.reshape({', '.join(self._size(i.axis) for i in (*rows, *queries))})"
             prec = ATOM
         return self._sorted(Val(text, prec, (*rows, *queries), kind))
 
-    def _sets(self, stage: Stage, found: Ordered, rows: tuple[Index, ...], queries: tuple[Index, ...]) -> str:
-        """The order of the elements, and for each query how many of the first belong to it."""
-        ends = self._laid(self._value(found.query), rows, queries)
-        if found.key.op == "ix" and not found.masks:
-            axis = found.key.data.axis
-            first = self.backend.int_(self._value(axis.lo).text) if isinstance(axis, Range) else "0"
-            return f'steps({ends}, "{found.relation}", {first}, {self._size(axis)})'
-        keys = self._laid(self._value(found.key), rows, stage.over)
-        masks = self._all(found.masks)
+    def _sets(self, stage: Stage, wanted: Sets, rows: tuple[Index, ...], queries: tuple[Index, ...]) -> str:
+        """For each query the number of elements that belong to it, and where in which order they are."""
+        first = wanted.by[0]
+        if first.key.op == "ix" and len(wanted.by) == 1 and not wanted.masks:
+            axis = first.key.data.axis
+            low = self.backend.int_(self._value(axis.lo).text) if isinstance(axis, Range) else "0"
+            return f'steps({self._laid(self._value(first.query), rows, queries)}, "{first.relation}", {low}, {self._size(axis)})'
+        masks = self._all(wanted.masks)
         where = f", {self._laid(masks, rows, stage.over)}" if masks else ""
-        return f'prefixes({keys}, {ends}, "{found.relation}"{where})'
+        ends = [(self._laid(self._value(c.key), rows, stage.over), self._laid(self._value(c.query), rows, queries)) for c in wanted.by]
+        if wanted.by[-1].relation == "==":
+            ordered, equal = [c for c in wanted.by if c.relation != "=="], [f"({a}, {b})" for a, b in ends]
+            order = f'({ends[0][0]}, {ends[0][1]}, "{ordered[0].relation}")' if ordered else "None"
+            return f"grouped([{', '.join(equal[len(ordered) :])}], {order}{where})"
+        compared = ", ".join(f'{a}, {b}, "{c.relation}"' for (a, b), c in zip(ends, wanted.by, strict=True))
+        return f"{'prefixes' if len(ends) == 1 else 'dominated'}({compared}{where})"
 
     def _laid(self, val: Val, rows: tuple[Index, ...], last: Sequence[Index]) -> str:
         """An array that broadcasts over rows and has the last indices, all of them, as one axis behind them."""

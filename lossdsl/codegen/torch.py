@@ -286,8 +286,8 @@ def scatter(shape, index, values, where=True):
     out = torch.zeros((size, *kept), dtype=values.dtype, device=values.device)
     return out.index_add(0, torch.where(ok, flat, 0).reshape(-1), values.reshape(-1, *kept)).reshape(shape)
 ''',
-    "prefixes": '''
-def prefixes(keys, queries, relation, where=None):
+    "counted": '''
+def counted(keys, queries, relation, where=None):
     """An order of the keys of each row in which those come first that stand in a relation to a query, and their number for each.
 
     NaN stands in no relation; where a condition fails, a key counts as NaN.
@@ -308,24 +308,95 @@ def prefixes(keys, queries, relation, where=None):
     count = torch.searchsorted(keys.contiguous(), queries.contiguous(), right=relation in ("<=", ">="))
     return order, torch.where(queries.isnan(), 0, torch.minimum(count, known))
 ''',
+    "prefixes": '''
+def prefixes(keys, queries, relation, where=None):
+    """The sets of the elements whose keys stand in a relation to each query.
+
+    Sets are their sizes, and pieces whose union they are: an order of the elements, where groups begin in it (None: there is one),
+    and where in it the part of a group ends that belongs to each set (0: none does).
+    """
+    order, count = counted(keys, queries, relation, where)
+    return count, [(order, None, count)]
+''',
     "steps": '''
 def steps(queries, relation, first, n):
-    """``prefixes`` where the keys are first, first + 1, .., n of them."""
+    """``prefixes`` where the keys are first, first + 1, .., n of them; the order is a step."""
     at = queries.detach().to(torch.float64) - first
     count = (at.ceil() if relation in ("<", ">=") else at.floor() + 1).clamp(0, n)
     if relation[0] == ">":
         count = n - count
-    return (1 if relation[0] == "<" else -1), torch.where(at.isnan(), 0, count).long()
+    count = torch.where(at.isnan(), 0, count).long()
+    return count, [(1 if relation[0] == "<" else -1, None, count)]
+''',
+    "grouped": '''
+def grouped(equal, order=None, where=None):
+    """The sets of the elements of which all keys equal their queries, and one may stand in a relation to its query."""
+    most, keys, queries, relation = 1, 0, 0, "<="
+    if order:
+        keys, queries, relation = order
+        known, where = queries == queries, keys == keys if where is None else where & (keys == keys)
+        (keys, queries), most = ranks(keys, queries)
+    group = None
+    for a, b in equal:
+        (a, b), more = ranks(a, b)
+        group, wanted = (a, b) if group is None else ranks(group*more + a, wanted*more + b)[0]
+    edge = wanted*most + (-0.5 if relation[0] == "<" else most - 0.5)  # between a group and those before it
+    ends = torch.cat(torch.broadcast_tensors(wanted*most + queries, edge), -1)
+    inner, ends = counted(group*most + keys, ends, relation, where)
+    end, start = ends.tensor_split(2, dim=-1)
+    size = torch.where(known, end - start, 0) if order else end - start
+    group = along(group, inner)
+    first = torch.cat((torch.ones_like(group[..., :1], dtype=torch.bool), group[..., 1:] != group[..., :-1]), -1)
+    return size, [(inner, first, torch.where(size > 0, end, 0))]
+''',
+    "ranks": '''
+def ranks(*arrays):
+    """Numbers below some whole number, the same for equal entries of a row and in their order; NaN is equal to none. And that number."""
+    rows = torch.broadcast_shapes(*(x.shape[:-1] for x in arrays))
+    both, order = torch.cat([x.detach().expand(rows + x.shape[-1:]) for x in arrays], -1).sort(dim=-1)
+    new = torch.nn.functional.pad(both[..., 1:] != both[..., :-1], (1, 0))[..., :both.shape[-1]]
+    out = new.to(torch.float64).cumsum(-1)
+    out = torch.zeros_like(out).scatter(-1, order, out)
+    n = arrays[0].shape[-1]
+    return (out[..., :n], out[..., n:]), both.shape[-1]
+''',
+    "dominated": '''
+def dominated(keys, queries, relation, keys2, queries2, relation2, where=None):
+    """The sets of the elements of which two keys stand in relations to two queries: of blocks in the order of the one, by the other."""
+    order, end = counted(keys, queries, relation, where)
+    order2, end2 = counted(keys2, queries2, relation2, where)
+    n = order.shape[-1]
+    place = along(order2.argsort(dim=-1), order)  # of each element of the first order in the second
+    at = torch.arange(n, device=order.device)
+    size, pieces, level = 0, [], 0
+    while level == 0 or 1 << level <= n:
+        before = ((end >> level) - 1) << level  # elements in the blocks before the one that belongs to a set
+        inner, last = counted((at >> level)*n + place, (before >> level)*n + end2, "<")
+        count = torch.where((end >> level) & 1 > 0, last - before, 0)
+        size = size + count
+        pieces.append((along(order, inner), at % (1 << level) == 0, torch.where(count > 0, last, 0)))
+        level += 1
+    return size, pieces
 ''',
     "running_sum": '''
 def running_sum(sets, x):
     join = lambda a, b: (a[0] + b[0],)
     return running(sets, join, lambda x: (x.cumsum(-1),), (x.to(torch.float64),), (0,))[0].to(x.dtype)
 ''',
+    "running_prod": '''
+def running_prod(sets, x):
+    def join(a, b):
+        digits, more = parts(a[0]*b[0])
+        return digits, a[1] + b[1] + more
+
+    digits, powers = running(sets, join, None, parts(x.to(torch.float64)), (1, 0))
+    return scaled(digits, powers.clamp(-4096, 4096)).to(x.dtype)
+''',
     "running_max": '''
 def running_max(sets, x):
     join = lambda a, b: (torch.maximum(a[0], b[0]),)
-    return running(sets, join, lambda x: (x.cummax(-1).values,), (x,), (torch.nan,))[0]
+    peak = running(sets, join, lambda x: (x.cummax(-1).values,), (x,), (-torch.inf,))[0]
+    return torch.where(sets[0] > 0, peak, torch.nan)
 ''',
     "running_min": '''
 def running_min(sets, x):
@@ -354,32 +425,55 @@ def running_exp(sets, w, a, b):
         peak = torch.where(peak.abs() < torch.inf, peak, 0.0)
         return peak, (up - peak).exp() - (down - peak).exp()
 
-    peak, total = running(sets, join, whole, (a, w), (0, 0))
-    some = sets[1] > 0
+    peak, total = running(sets, join, whole, (a, w), (-torch.inf, 0))
+    some = sets[0] > 0
     return torch.where(some, total*torch.where(some, peak + b, 0.0).exp(), 0.0).to(real)
 ''',
     "running": '''
-def running(sets, join, whole, parts, empty):
-    """What joining the elements of each set gives, each element a tuple of numbers; ``empty`` where there are none.
+def running(sets, join, whole, parts, nothing):
+    """What joining the elements of each set gives, each element a tuple of numbers; ``nothing`` where there are none.
 
-    Under torch.compile all at once by ``whole``, which does not depend on how many there are, else by pairs.
+    Under torch.compile ``whole`` does it in one operation where it can.
     """
-    order, count = sets
-    if isinstance(order, int):
-        parts = [x if order > 0 else x.flip(-1) for x in parts]
-    else:
-        parts = [along(x, order) for x in parts]
-    parts = whole(*parts) if torch.compiler.is_compiling() else accumulated(join, parts)
-    return [along(torch.nn.functional.pad(x, (1, 0), value=e), count) for x, e in zip(parts, empty)]
+    out = None
+    for order, first, end in sets[1]:
+        if isinstance(order, int):
+            found = [x if order > 0 else x.flip(-1) for x in parts]
+        else:
+            found = [along(x, order) for x in parts]
+        if first is not None:
+            found = groups(join, first, found, nothing)
+        else:
+            found = whole(*found) if whole and torch.compiler.is_compiling() else accumulated(join, found, nothing)
+        found = [along(torch.nn.functional.pad(x, (1, 0), value=e), end) for x, e in zip(found, nothing)]
+        out = found if out is None else join(out, found)
+    return out
+''',
+    "groups": '''
+def groups(join, first, parts, nothing):
+    """``accumulated`` that starts anew at the first of each group."""
+    def joined(a, b):
+        return a[0] | b[0], *(torch.where(b[0], y, x) for x, y in zip(join(a[1:], b[1:]), b[1:]))
+
+    return accumulated(joined, torch.broadcast_tensors(first, *parts), (False, *nothing))[1:]
 ''',
     "accumulated": '''
-def accumulated(join, parts):
-    """For each place of the last axis the join of all up to it, by pairs, so that errors grow like the logarithm of their number."""
+def accumulated(join, parts, nothing):
+    """For each place of the last axis the join of all up to it, by pairs, so that errors grow like the logarithm of their number.
+
+    Under torch.compile with twice as many each time: more work, but the same for all lengths up to a power of two.
+    """
     n = parts[0].shape[-1]
+    if torch.compiler.is_compiling():
+        step = 1
+        while step < n:
+            parts = join([torch.nn.functional.pad(x[..., :-step], (step, 0), value=e) for x, e in zip(parts, nothing)], parts)
+            step *= 2
+        return parts
     if n < 2:
         return parts
     even, odd = [x[..., ::2] for x in parts], [x[..., 1::2] for x in parts]
-    odd = accumulated(join, join([x[..., :n//2] for x in even], odd))
+    odd = accumulated(join, join([x[..., :n//2] for x in even], odd), nothing)
     later = join([x[..., :(n - 1)//2] for x in odd], [x[..., 1:] for x in even])
     even = [torch.cat((e[..., :1], y), -1) for e, y in zip(even, later)]
     pairs = (torch.stack((e[..., :n//2], o), -1).flatten(-2) for e, o in zip(even, odd))

@@ -35,14 +35,14 @@ from lossdsl.ir.expr import (
     size,
     sub,
 )  # fmt: skip
-from lossdsl.ir.ordered import FLIPPED, own_indices, sides
+from lossdsl.ir.ordered import FLIPPED, Comparison, readings, sides
 from lossdsl.ir.ranges import Ranges
 from lossdsl.passes.algebra import Term, build_sum, terms
 
 Binders = tuple[Index, ...]
 Indices = Set[Index]
 
-_LINEAR = ("sum", "logsumexp", "norm", "any")  # a reduction over no elements leaves a further one over it as it is
+_LINEAR = ("sum", "prod", "logsumexp", "norm", "any")  # a reduction over no elements leaves a further one over it as it is
 _NOTHING = {"sum": ZERO, "logsumexp": neg(INF)}  # what does not change a reduction
 _MOST = 8  # products that a summand is split into
 _LARGEST = 200  # nodes of an expression that is looked into
@@ -58,25 +58,12 @@ def separated(e: Expr, ranges: Ranges) -> Expr:
     own, others = _touching(binders, conditions)
     for k, c in enumerate(own):
         rest = (*own[:k], *own[k + 1 :])
-        for key, relation, query in _readings(c, binders, ranges):
-            found = _reduced(op, binders, body, Comparison(key, relation, query), rest)
+        for by in _readings(c, binders, ranges):
+            found = _reduced(op, binders, body, by, rest, ranges)
             if found is not None:
                 return pw([(found, and_(*others))], _NOTHING.get(op, NAN)) if others else found
     found = None if others else _apart(op, binders, body, own)
     return e if found is None else found
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A key in a relation to a query."""
-
-    key: Expr
-    relation: str
-    query: Expr
-
-    @property
-    def condition(self) -> Expr:
-        return cmp(self.relation, self.key, self.query)
 
 
 def _conditions(op: str, body: Expr, guard: Expr) -> tuple[Expr, tuple[Expr, ...]]:
@@ -96,11 +83,12 @@ def _conditions(op: str, body: Expr, guard: Expr) -> tuple[Expr, tuple[Expr, ...
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
-def _readings(c: Expr, binders: Binders, ranges: Ranges) -> Iterator[tuple[Expr, str, Expr]]:
-    """A comparison by order as key, relation and query; a bound index stands alone where that is possible."""
+def _readings(c: Expr, binders: Binders, ranges: Ranges) -> Iterator[Comparison]:
+    """A condition as comparisons of a key with a query; a bound index stands alone where that is possible."""
     if c.op == "not" and c.args[0].op == "cmp" and c.args[0].data in _NEGATED and all(_placed(a) for a in c.args[0].args):
         c = cmp(_NEGATED[c.args[0].data], *c.args[0].args)
-    if c.op != "cmp" or c.data not in FLIPPED:
+    if c.op != "cmp" or c.data not in _NEGATED:
+        yield from sides(c)
         return
     parts = terms(sub(*c.args))
     if all(map(_placed, c.args)):
@@ -109,7 +97,7 @@ def _readings(c: Expr, binders: Binders, ranges: Ranges) -> Iterator[tuple[Expr,
             alone = t.rest.op == "ix" and t.rest.data in binders and all(t.rest.data not in u.rest.free for u in others)
             if alone and abs(t.coefficient) == 1:
                 query = build_sum([Term(-u.coefficient / t.coefficient, u.rest) for u in others])
-                yield t.rest, c.data if t.coefficient > 0 else FLIPPED[c.data], query
+                yield Comparison(t.rest, c.data if t.coefficient > 0 else FLIPPED[c.data], query)
     elif {t.coefficient for t in parts} == {1, -1} and len(parts) == 2 and all(ranges.finite(t.rest) for t in parts):
         a, b = sorted(parts, key=lambda t: -t.coefficient)  # the sign of a difference is exact
         c = cmp(c.data, a.rest, b.rest)
@@ -124,18 +112,26 @@ def _placed(e: Expr) -> bool:
 # -- reductions -------------------------------------------------------------------------------------------------------
 
 
-def _reduced(op: str, binders: Binders, body: Expr, by: Comparison, rest: Sequence[Expr]) -> Expr | None:
+def _reduced(op: str, binders: Binders, body: Expr, by: Comparison, rest: Sequence[Expr], ranges: Ranges) -> Expr | None:
     """The reduction as reductions over the key's indices."""
-    inner = tuple(b for b in binders if b in by.key.free)
+    keyed = tuple(b for b in binders if b in by.key.free)
     outer = tuple(b for b in binders if b in by.query.free)
-    if not inner or not set(inner).isdisjoint(outer):
+    if not keyed or not set(keyed).isdisjoint(outer):
         return None
-    if not outer:
-        return _of_elements(op, binders, body, by, rest)
     inner = tuple(b for b in binders if b not in outer)
     own, others = _touching(inner, rest)
-    found = _of_elements(op, inner, body, by, own)
-    return found and _over(op, outer, found, others, red("any", inner, and_(by.condition, *own)))
+    conditions = (by.condition, *(_oriented(c, inner, ranges) for c in own))
+    found = _of_elements(op, inner, body, conditions)
+    if not outer or found is None:
+        return found
+    return _over(op, outer, found, others, red("any", inner, and_(*conditions)))
+
+
+def _oriented(c: Expr, elements: Binders, ranges: Ranges) -> Expr:
+    """A condition as a comparison of the elements with something else, if it is one."""
+    found = (x for x in _readings(c, elements, ranges) if not x.key.free.isdisjoint(elements) and x.query.free.isdisjoint(elements))
+    by = next(found, None)
+    return by.condition if by else c
 
 
 def _touching(indices: Sequence[Index], conditions: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
@@ -177,25 +173,26 @@ def _count(binders: Binders, body: Expr, guard: Expr) -> Expr:
     return reduce(mul, (size(b.axis) for b in binders)) if body is ONE and guard is TRUE else red("sum", binders, body, guard)
 
 
-def _of_elements(op: str, binders: Binders, body: Expr, by: Comparison, rest: Sequence[Expr]) -> Expr | None:
-    """A reduction over one side of the comparison; indices that the key has not are reduced before or, if need be, after."""
-    idle = tuple(b for b in binders if b not in by.key.free)
-    keyed = tuple(b for b in binders if b in by.key.free)
-    queries = own_indices(keyed, by.key, by.query, rest, body)
-    if not queries:
+def _of_elements(op: str, binders: Binders, body: Expr, conditions: Sequence[Expr]) -> Expr | None:
+    """A reduction over one side of comparisons; indices that no key has are reduced before or, if need be, after."""
+    keys = [c.key for s in readings(binders, ONE, conditions) for c in s.by]
+    idle = tuple(b for b in binders if all(b not in k.free for k in keys))
+    keyed = tuple(b for b in binders if b not in idle)
+    sets = next(readings(keyed, body, conditions), None)
+    if sets is None:
         return None
     if not idle:
-        return _separated(op, keyed, body, queries, (by.condition, *rest))
-    if body.free.isdisjoint(queries):
-        own, others = _touching(idle, rest)
-        if own and op not in ("sum", "logsumexp", "norm"):
+        return _separated(op, keyed, body, sets.queries, conditions)
+    if body.free.isdisjoint(sets.queries):
+        own, others = _touching(idle, conditions)
+        if own and op not in ("sum", "prod", "logsumexp", "norm"):
             others.append(red("any", idle, and_(*own)))
         if op != "any":
             body = red(op, idle, body, and_(*own))
-        return _separated(op, keyed, body, queries, (by.condition, *others))
-    own, others = _touching(keyed, rest)
-    found = _separated(op, keyed, body, queries, (by.condition, *own))
-    return found and _over(op, idle, found, others, red("any", keyed, and_(by.condition, *own)))
+        return _separated(op, keyed, body, sets.queries, others)
+    own, others = _touching(keyed, conditions)
+    found = _separated(op, keyed, body, sets.queries, own)
+    return found and _over(op, idle, found, others, red("any", keyed, and_(*own)))
 
 
 def _separated(op: str, binders: Binders, body: Expr, queries: Indices, conditions: Sequence[Expr]) -> Expr | None:
@@ -206,7 +203,7 @@ def _separated(op: str, binders: Binders, body: Expr, queries: Indices, conditio
     constant = op == "sum" and body is not ONE and body.free.isdisjoint(binders)
     if body.free.isdisjoint(queries) and not constant:
         return red(op, binders, body, guard)
-    if not _simple(body, queries):
+    if op == "prod" or not _simple(body, queries):
         return None
     if op == "sum":
         return _sum(binders, _split(body, binders, queries), guard)
