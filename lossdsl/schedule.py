@@ -295,14 +295,20 @@ def _read(cells: Cells, number: int) -> Sequence[Place]:
 
 
 def _positions(cells: Cells) -> set[int]:
-    """The cells that compute a position along an axis, or compare an index with one: no array is needed for what an index says."""
+    """The cells that compute a position along an axis, or compare an index with one: no array is needed for what an index says.
+
+    Nor for what holds only where an index has one position, which a sum into places must see.
+    """
     out: set[int] = set()
     for number, cell in enumerate(cells.cells):
         if cell.op in ("ix", "size", "num", "add", "sub", "neg", "mul") and all(c in out for c, _ in cell.args):
             out.add(number)
     equal = [(n, c) for n, c in enumerate(cells.cells) if c.op == "cmp" and c.data in ("==", "!=")]
-    picks = [n for n, c in equal if "ix" in (cells.cells[a].op for a, _ in c.args)]
-    return out.union(picks)
+    picks = {n for n, c in equal if "ix" in (cells.cells[a].op for a, _ in c.args)}
+    for number, cell in enumerate(cells.cells):
+        if cell.op == "and" and any(a in picks for a, _ in cell.args):
+            picks.add(number)
+    return out | picks
 
 
 _HINTS = {

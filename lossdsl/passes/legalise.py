@@ -125,8 +125,12 @@ def _fixed(e: Expr, whole: frozenset[str]) -> Expr:
             binders = tuple(i for i in binders if i != b)
             body, guard = (replace_indices(x, {b: value}) for x in (body, guard))
             guard = and_(bounds, guard)
+    if op == "sum" and binders and _places_the_same(binders, body, guard, whole):
+        count = _fixed(red("sum", binders, ONE, guard), whole)
+        return pw([(mul(count, body), cmp(">", count, ZERO))], ZERO)
     if op == "sum":
         body, guard = _placed(binders, body, guard, whole)
+        binders, body, guard = _nested_sum(binders, body, guard, whole)
     outer = [c for c in conjuncts(guard) if c.free.isdisjoint(binders)]
     inner = and_(*(c for c in conjuncts(guard) if not c.free.isdisjoint(binders)))
     if op == "any":
@@ -228,17 +232,47 @@ def _inside(i: Index, value: Expr) -> Expr:
     return and_(cmp(">=", value, ZERO), cmp("<", value, size(i.axis)))
 
 
+def _nested_sum(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) -> tuple[Binders, Expr, Expr]:
+    """A sum into places over more indices than these depend on: what the others add up to is found first."""
+    placing = {a.data: b for a, b in _equal_sides(guard) if _is_place(a, b, binders, whole)}
+    moving = tuple(b for b in binders if any(b in place.free for place in placing.values()))
+    rest = tuple(b for b in binders if b not in moving)
+    inside = and_(*(c for c in conjuncts(guard) if not c.free.isdisjoint(rest)))
+    if not moving or not rest or not (body.free | inside.free).isdisjoint(placing):
+        return binders, body, guard
+    inner = _fixed(red("sum", rest, body, inside), whole)
+    return moving, inner, and_(*(c for c in conjuncts(guard) if c.free.isdisjoint(rest)))
+
+
+def _equal_sides(guard: Expr) -> Iterator[tuple[Expr, Expr]]:
+    """What the conjuncts of a guard equate, both ways."""
+    for c in conjuncts(guard):
+        if c.op == "cmp" and c.data == "==":
+            a, b = c.args
+            yield a, b
+            yield b, a
+
+
+def _is_place(a: Expr, b: Expr, binders: Binders, whole: frozenset[str]) -> bool:
+    """Whether an index of a result is equated to a position over the bound ones."""
+    return a.op == "ix" and a.data not in binders and a.data not in b.free and not b.free.isdisjoint(binders) and _integral(b, whole)
+
+
+def _places_the_same(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) -> bool:
+    """Whether a sum into places adds up the same at each: it is counted how often."""
+    if body.op == "num" or not body.free.isdisjoint(binders) or any(b not in guard.free for b in binders):
+        return False
+    return any(a.data in body.free for a, b in _equal_sides(guard) if _is_place(a, b, binders, whole))
+
+
 def _placed(binders: Binders, body: Expr, guard: Expr, whole: frozenset[str]) -> tuple[Expr, Expr]:
     """``sum[i | y[i] == k](x[i, k])`` reads ``x[i, y[i]]``: the sum becomes a scatter of a gather."""
-    over = frozenset(binders)
-    for c in conjuncts(guard):
-        if c.op != "cmp" or c.data != "==":
-            continue
-        for a, b in (c.args, c.args[::-1]):
-            if a.op == "ix" and a.data not in over and a.data not in b.free and over & b.free and _integral(b, whole):
-                rest = and_(*(x for x in conjuncts(guard) if x is not c))
-                body, rest = (replace_indices(x, {a.data: b}) for x in (body, rest))
-                return body, and_(c, rest)
+    for a, b in _equal_sides(guard):
+        if _is_place(a, b, binders, whole):
+            here = next(c for c in conjuncts(guard) if c.op == "cmp" and c.data == "==" and set(c.args) == {a, b})
+            rest = and_(*(x for x in conjuncts(guard) if x is not here))
+            body, rest = (replace_indices(x, {a.data: b}) for x in (body, rest))
+            return body, and_(here, rest)
     return body, guard
 
 
