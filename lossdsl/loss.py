@@ -169,17 +169,22 @@ class Loss:
         return Loss(pipeline.STEPS[step](self.program))
 
     def grad(self, wrt: str | Sequence[str] | None = None) -> Loss:
-        """The gradient as a closed form, with the axes of the input; several names give several outputs."""
-        from lossdsl import pipeline
+        """The gradient as a closed form, with the axes of the input; several names give several outputs.
 
-        return Loss(pipeline.derived(self._scalar("a gradient"), differentiated(self.program, wrt)))
+        The form is the one that reads best among those that are equal for inputs in their kinds (see ``quality.closed``).
+        """
+        from lossdsl import pipeline
+        from lossdsl.quality.closed import closed
+
+        return Loss(closed(pipeline.derived(self._scalar("a gradient"), differentiated(self.program, wrt))))
 
     def hess(self, wrt: str | None = None) -> Loss:
         """The Hessian as a closed form, with the input's axes twice."""
         from lossdsl import pipeline
+        from lossdsl.quality.closed import closed
 
         name = self._one(wrt, "a Hessian")
-        return Loss(pipeline.second(self._scalar("a Hessian"), name))
+        return Loss(closed(pipeline.second(self._scalar("a Hessian"), name)))
 
     def hvp(self, wrt: str | None = None) -> Loss:
         """The Hessian times a vector, which is the further input ``v_<name>``."""

@@ -1,7 +1,7 @@
 """The passes in order, on one page.
 
 parse -> resolve -> lower (``frontend``), then here: stabilise -> [gradient -> simplify -> stabilise] -> refine; a backend goes on
-with legalise -> schedule -> emit.
+with legalise -> schedule -> emit. What people read is polished instead.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lossdsl.ir.wrt import differentiated
 from lossdsl.passes.batch import batched
 from lossdsl.passes.gradient import gradient, jacobian, tangent, vjp
 from lossdsl.passes.legalise import legalise
+from lossdsl.passes.polish import polish
 from lossdsl.passes.refine import refine
 from lossdsl.passes.simplify import simplify
 from lossdsl.passes.slopes import through, worked_out
@@ -89,6 +90,11 @@ def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
     return closed_form(vjp(stable(program), wrt, seed))
 
 
+def readable(program: Program) -> Program:
+    """The form that people read, equal for inputs that keep the promises of their kinds; see ``quality.closed``, which checks it."""
+    return program if large(program) else polish(program)
+
+
 def numeric(program: Program) -> Program:
     """The form that code is printed from: accurate to the last digits, no longer made for reading."""
     return program if large(program) else through(refine, program)
@@ -139,6 +145,7 @@ STEPS: dict[str, Callable[[Program], Program]] = {
     "stabilise": stable,
     "gradient": lambda p: gradient(stable(p), differentiated(p)),
     "simplify": lambda p: derived(p, differentiated(p)),
+    "polish": lambda p: readable(derived(p, differentiated(p))),
     "refine": lambda p: numeric(derived(p, differentiated(p))),
 }
 

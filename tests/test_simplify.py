@@ -115,11 +115,11 @@ DERIVED = {
     "a(delta: positive) = piecewise(r^2/2 if abs(r) <= delta, delta*(abs(r) - delta/2) otherwise)": ("clip(f - y, -delta, delta)", "abs(f - y) <= delta"),
     "a(s: logit[k], y: class(k)) = logsumexp[k](s) - s[y]": (
         "softmax[k](s) - (k == y)",
-        "(k1 == k)*softmax[k](s)[k1] - softmax[k](s)[k1]*softmax[k](s)",
+        "softmax[k](s)[k1]*((k1 == k) - softmax[k](s))",
     ),
     "a(s: logit[k], y: class(k)) = -log(exp(s[y])/sum[k](exp(s)))": (
         "softmax[k](s) - (k == y)",
-        "(k1 == k)*softmax[k](s)[k1] - softmax[k](s)[k1]*softmax[k](s)",
+        "softmax[k](s)[k1]*((k1 == k) - softmax[k](s))",
     ),
     "a(s: real, t: unit) = -(t*log(sigmoid(s)) + (1 - t)*log(1 - sigmoid(s)))": ("sigmoid(s) - t", "sigmoid(s)*sigmoid(-s)"),
     "a = log(cosh(r))": ("tanh(f - y)", "1/cosh(f - y)^2"),
@@ -128,7 +128,7 @@ DERIVED = {
     "a = sqrt(1 + r^2) - 1": ("(f - y)/sqrt(1 + (f - y)^2)", "1/(1 + (f - y)^2)^1.5"),
     "a(c: positive) = r^2/(r^2 + c^2)": ("2*c^2*(f - y)/((f - y)^2 + c^2)^2", None),
     "a(f: real[n], y: real[n]) = mean[n]((f - y)^2)": ("2*(f - y)/size(n)", None),
-    "a = log(1 + exp(-z))": ("-(y*sigmoid(-(y*f)))", None),
+    "a = log(1 + exp(-z))": ("-y*sigmoid(-y*f)", None),
     "a(beta: positive) = piecewise(r^2/(2*beta) if abs(r) < beta, abs(r) - beta/2 otherwise)": ("clip((f - y)/beta, -1, 1)", None),
     "a(s: logit[k], y: class(k); eps: unit) = -sum[k](t*log_softmax[k](s)) where t[k] = (1 - eps)*(k == y) + eps/size(k)": (
         "softmax[k](s) - (k == y)*(1 - eps) - eps/size(k)", None,

@@ -18,6 +18,7 @@ from lossdsl.ir.expr import NAN, TRUE, Expr, Range, instance, is_condition, post
 from lossdsl.ir.program import BATCH, Program
 from lossdsl.kinds import REAL, Bound, Interval, Kind
 
+_PLAIN = 1 << 64  # numbers of ordinary length
 _ZERO, _ONE = Fraction(0), Fraction(1)
 NOTHING = Interval(inf, -inf)  # no value but NaN
 EVERYTHING = Interval(-inf, inf, False, False)
@@ -51,6 +52,14 @@ class Reach:
         return i.low > i.high or (i.low == i.high and (i.low_open or i.high_open))
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The values of an expression at the two values of an input, or twice the value of a number."""
+
+    of: Expr | None
+    values: tuple[Fraction, Fraction]
+
+
 class Ranges:
     """Answers about the expressions of one program, each found once.
 
@@ -63,6 +72,7 @@ class Ranges:
         self.occupied = {i.kind.root for i in program.inputs if i.kind.root and all(a in (i.kind.root, BATCH) for a, _ in i.kind.axes)}
         self.lengths = {axis: n.data for axis, n in program.lengths if n.op == "num"}
         self.memo: dict[Expr, Reach] = {}
+        self.pairs: dict[Expr, _Pair] = {}
 
     def assume(self, e: Expr, interval: Interval) -> None:
         """Take the values of ``e`` to lie in an interval; before anything that holds ``e`` is asked about."""
@@ -119,6 +129,42 @@ class Ranges:
         return memo[e]
 
     def _step(self, e: Expr) -> Reach:
+        pair = self._pair(e)
+        if pair is not None and pair.of is not None:
+            self.pairs[e] = pair
+            a, b = pair.values
+            return Reach(_closed(min(a, b), max(a, b)), nonzero=bool(a and b), whole=a.denominator == b.denominator == 1)
+        return self._plain_step(e)
+
+    def _pair(self, e: Expr) -> _Pair | None:
+        """The two values of arithmetic on one sign or one number that is 0 or 1."""
+        if e.op == "num" and max(abs(e.data.numerator), e.data.denominator) < _PLAIN:
+            return _Pair(None, (e.data, e.data))
+        if e.op == "ref" and e.data in self.kinds and all(a.op == "ix" for a in e.args):
+            values = {"sign": (-_ONE, _ONE), "binary": (_ZERO, _ONE)}.get(self.kinds[e.data].name)
+            return None if values is None else _Pair(e, values)
+        if e.op not in ("add", "sub", "mul", "neg", "pow") or (e.op == "pow" and not _is_square(e.args[1])):
+            return None
+        parts = [self.pairs.get(a) or (self._pair(a) if a.op == "num" else None) for a in e.args]
+        known = [p for p in parts if p is not None]
+        of = {p.of for p in known if p.of is not None}
+        if len(known) < len(parts) or len(of) != 1:
+            return None
+        (x, y), (u, v) = known[0].values, known[-1].values
+        match e.op:
+            case "add":
+                values = x + u, y + v
+            case "sub":
+                values = x - u, y - v
+            case "mul":
+                values = x * u, y * v
+            case "pow":
+                values = x ** int(u), y ** int(v)
+            case _:
+                values = -x, -y
+        return _Pair(of.pop(), values) if all(max(abs(z.numerator), z.denominator) < _PLAIN for z in values) else None
+
+    def _plain_step(self, e: Expr) -> Reach:
         if is_condition(e):
             return Reach(TRUTH, whole=True)
         match e.op:
@@ -149,9 +195,11 @@ class Ranges:
             return Reach(NOTHING, nan=True)
         if e.op == "mul" and e.args[0] is e.args[1]:
             return _power(args[0], _point(Fraction(2)))
-        if e.op == "sub" and _is_share(*e.args):
+        if e.op == "sub" and (_is_share(*e.args) or _is_share(*e.args[::-1])):
             out = _sub(*args)
-            return Reach(meet(out.interval, Interval(-inf, _ZERO, False, False)), out.nan)
+            return Reach(meet(out.interval, Interval(-inf, _ZERO, False, False) if _is_share(*e.args) else _closed(_ZERO, inf)), out.nan)
+        if e.op == "call" and e.data == "xlogy" and e.args[0] is e.args[1]:
+            return _entropy(args[0])
         return _call(e.data, args) if e.op == "call" else _ARITHMETIC[e.op](*args)
 
     def _index(self, e: Expr) -> Reach:
@@ -168,8 +216,15 @@ class Ranges:
         domain = kind.domain
         if kind.ignore is not None:
             domain = hull([domain, _closed(Fraction(kind.ignore), Fraction(kind.ignore))])
-        away = any(a.op != "ix" and not ordered_on(a) for a in e.args)  # a computed index may leave its axis
+        axes = [axis for axis, _ in kind.axes] if len(kind.axes) == len(e.args) else [None for _ in e.args]
+        away = any(not self._stays(a, axis) for a, axis in zip(e.args, axes, strict=True))
         return Reach(domain, nan=away, nonzero=kind.name == "sign", whole=kind.integer)
+
+    def _stays(self, e: Expr, axis: str | None) -> bool:
+        """Whether an index surely lies on the axis: a computed one may leave it, but for a class and an order of the axis."""
+        kind = self.kinds.get(e.data) if e.op == "ref" else None
+        own = kind is not None and kind.role == "class" and kind.ignore is None and kind.of == axis
+        return e.op == "ix" or own or ordered_on(e) is not None
 
     def _pieces(self, e: Expr) -> Reach:
         values = (*e.args[:-1:2], e.args[-1])
@@ -221,6 +276,11 @@ def ordered_on(e: Expr) -> str | None:
         return None
     axis, place = e.data[1][0].axis, e.args[2]
     return axis if isinstance(axis, str) and place.op == "ix" and place.data.axis == axis else None
+
+
+def _is_square(e: Expr) -> bool:
+    """Whether an exponent is that of a small whole power."""
+    return e.op == "num" and e.data in (2, 3, 4)
 
 
 def _needs(e: Expr) -> tuple[Expr, ...]:
@@ -554,6 +614,15 @@ def _mul0(a: Reach, b: Reach) -> Reach:
 def _xlogy(x: Reach, y: Reach) -> Reach:
     log = _call("log", [y])
     return _weighed(x, log)
+
+
+def _entropy(x: Reach) -> Reach:
+    """``x*log(x)``, which is least at 1/e."""
+    x = replace(x, interval=meet(x.interval, _closed(_ZERO, inf)), nan=x.nan or x.interval.low < 0)
+    if x.empty:
+        return Reach(NOTHING, True)
+    high: Bound = _ZERO if x.interval.high <= 1 else inf
+    return Reach(Interval(Fraction(-37, 100), high, True, high == inf and inf not in x.interval), x.nan)
 
 
 def _weighed(x: Reach, log: Reach) -> Reach:

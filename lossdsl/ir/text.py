@@ -371,6 +371,20 @@ def _can_follow(value: Expr) -> bool:
     return value not in (ONE, MINUS_ONE) and _carried(value) != "condition"
 
 
+_BEGINNING = re.compile(r"(-?)(?:([\d.]+(?:e-?\d+)?)(?=[*/]|$))?(.*)", re.DOTALL)
+
+
+def _begins_plainly(value: Expr) -> bool:
+    """Whether a product begins with a sign or a number that may as well stand before a condition."""
+    while value.op in ("mul", "div"):
+        if value.op == "mul" and _carried(value.args[1]):
+            return False
+        value = value.args[0]
+    if value.op == "num":
+        return "/" not in number(value.data)[0]
+    return value.op == "neg" and value.args[0].op not in ("mul", "div") and not _carried(value.args[0])
+
+
 def _as_product(e: Expr) -> bool:
     """Whether ``x*log(y)`` or ``x*log(a/b)`` is read as the node ``xlogy`` or ``xlogdiv``."""
     weight, *inside = e.args
@@ -515,11 +529,15 @@ class _Writer:
         return f"piecewise({', '.join(out)})", ATOM
 
     def _where(self, e: Expr, scope: Scope) -> Plain:
-        """``(condition)*value``: in a product, a condition guards the other factors."""
+        """``(condition)*value``: in a product, a condition guards the other factors; a sign and a number stand before it."""
         value, condition, _ = e.args
         guard = yield from self._counted(condition, scope)
-        if value.op == "div" and value.args[0] is ONE and value not in self.shared.places:
-            return f"{guard}/{(yield value.args[1], scope, MINUS, True)}", PRODUCT
+        if value not in self.shared.places and _begins_plainly(value):
+            text: str = yield value, scope, PRODUCT, False, FACTOR
+            begun = _BEGINNING.fullmatch(text)
+            assert begun is not None
+            sign, front, rest = begun.groups("")
+            return f"{sign}{'' if front == '1' and rest else front and front + '*'}{guard}{rest if front else '*' + rest}", PRODUCT
         return f"{guard}*{(yield value, scope, PRODUCT, True, FACTOR)}", PRODUCT
 
     def _counted(self, condition: Expr, scope: Scope) -> Step:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from lossdsl.ir.expr import ONE, ZERO, Expr, Range, add, div, mul, neg, num, pow_, size, sub
+from lossdsl.ir.expr import ONE, ZERO, Expr, Range, add, div, fold, mul, neg, num, pow_, size, sub
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LONGEST = 1000  # bits of a coefficient that is still multiplied out
+_LONGEST_TEXT = 1 << 20  # symbols that are counted
 _MOST = 16  # terms or factors that are looked at together, so that long sums and products take no square of their length
 
 
@@ -192,6 +193,24 @@ def build_product(p: Product) -> Expr:
     return neg(out) if p.coefficient < 0 else out
 
 
+def alone(f: Factor) -> Expr:
+    """One factor by itself."""
+    return build_product(Product(Fraction(1), (f,)))
+
+
+def multiplied(a: Expr, b: Expr) -> Expr:
+    """A product, flattened."""
+    if a is ONE or b is ONE:
+        return b if a is ONE else a
+    p, q = product(a), product(b)
+    return build_product(Product(p.coefficient * q.coefficient, (*p.factors, *q.factors)))
+
+
+def is_guard(e: Expr) -> bool:
+    """Whether an expression is a value where a condition holds, else 0."""
+    return e.op == "pw" and len(e.args) == 3 and e.args[2] is ZERO
+
+
 def scale(c: Fraction, e: Expr) -> Expr:
     """A number times an expression."""
     if c == 1:
@@ -214,6 +233,27 @@ def build_sum(parts: Sequence[Term]) -> Expr:
         else:
             out = add(out, scale(t.coefficient, t.rest))
     return num(0) if out is None else out
+
+
+def weight(e: Expr) -> int:
+    """About how many symbols an expression prints, shared parts as often as they stand in it."""
+
+    def symbols(x: Expr, parts: list[tuple[int, int]]) -> tuple[int, int]:
+        """The weights of the node and of its first part."""
+        own = [n for n, _ in parts]
+        first = own[0] if own else 0
+        if x.op == "ref":
+            return 1 + sum(n for a, n in zip(x.args, own, strict=True) if a.op != "ix"), first
+        if x.op == "call" and x.data == "exp" and _is_share(x.args[0]):
+            return 3 + parts[0][1], first
+        return min({"red": 3, "bool": 0}.get(x.op, 1) + sum(own), _LONGEST_TEXT), first
+
+    return fold((e,), symbols)[e][0]
+
+
+def _is_share(e: Expr) -> bool:
+    """Whether the exponential of the expression is printed as a softmax."""
+    return e.op == "sub" and e.args[1].op == "red" and e.args[1].data[0] == "logsumexp"
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

@@ -13,15 +13,18 @@ WORK = 40  # rules for each node on average; no program has come near
 
 def settled(roots: Sequence[Expr], step: Step) -> tuple[Expr, ...]:
     """The expressions in which ``step`` changes no node. It is given nodes whose parts are settled, and says None for no change."""
-    run = _Settling(step, WORK * (count_nodes(roots) + 10))
+    run = Settling(step, roots)
     return tuple(run.of(e) for e in roots)
 
 
-class _Settling:
-    """One run. Every node is settled once; a reduction is opened once, so that what is inside is known again."""
+class Settling:
+    """One run. Every node is settled once; a reduction is opened once, so that what is inside is known again.
 
-    def __init__(self, step: Step, work: int) -> None:
-        self.step, self.work = step, work
+    A step may itself ask for what it has made to be settled.
+    """
+
+    def __init__(self, step: Step, roots: Sequence[Expr]) -> None:
+        self.step, self.work = step, WORK * (count_nodes(roots) + 10)
         self.done: dict[Expr, Expr] = {}
         self.next: dict[Expr, Expr] = {}  # what a node became, which is to be settled itself
         self.waiting: set[Expr] = set()

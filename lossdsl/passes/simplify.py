@@ -7,7 +7,7 @@ differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -29,6 +29,7 @@ from lossdsl.ir.expr import (
     call,
     cmp,
     conjuncts,
+    div,
     iverson,
     mul,
     neg,
@@ -46,7 +47,19 @@ from lossdsl.ir.expr import (
 )
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges, ordered_on
-from lossdsl.passes.algebra import Factor, Names, Product, Term, bound_of_index, build_product, build_sum, product, scale, terms
+from lossdsl.passes.algebra import (
+    Factor,
+    Names,
+    Product,
+    Term,
+    alone,
+    bound_of_index,
+    build_product,
+    build_sum,
+    product,
+    scale,
+    terms,
+)
 from lossdsl.passes.magnitude import Spread, meet_safely
 from lossdsl.passes.rules import KINKED, NEAT, Rules
 from lossdsl.passes.settle import settled
@@ -69,7 +82,7 @@ class Simplifier:
         self.length = program.length
         self.names = Names()
         self.pieces = pieces
-        self.rules = Rules(NEAT + _ROWS if pieces else NEAT + _ROWS + KINKED, self.ranges, self.names)
+        self.rules = Rules(NEAT + ROWS if pieces else NEAT + ROWS + KINKED, self.ranges, self.names)
         self.spread = Spread(i.name for i in program.inputs)
         self.inputs = self.spread.inputs
         self.classes = {i.name: i.kind.of for i in program.inputs if i.kind.role == "class" and i.kind.ignore is None}
@@ -124,7 +137,7 @@ class Simplifier:
         for i, t in enumerate(parts):
             p = product(t.rest)
             for k, f in enumerate(p.factors):
-                q = _power(f)
+                q = as_power(f)
                 if q.exponent.op != "num" or q.exponent.data >= 0 or q.base.op not in ("add", "sub") or not self._divides(q.base):
                     continue
                 others = p.factors[:k] + p.factors[k + 1 :]
@@ -132,7 +145,7 @@ class Simplifier:
                     rest = self._part_of(others, own.rest)
                     if rest is None:
                         continue
-                    found = self._whole(parts, i, Product(p.coefficient, (*rest, *self._built([_raised(q, 1)]))))
+                    found = self._whole(parts, i, Product(p.coefficient, (*rest, as_factor(_raised(q, 1)))))
                     if found is not None:
                         j, ratio = found
                         left = [Term(u.coefficient + (ratio if u is own else 0), u.rest) for u in terms(q.base)]
@@ -189,7 +202,7 @@ class Simplifier:
         coefficient = p.coefficient
         for q in powers:
             coefficient *= q.sign
-        return build_product(Product(coefficient, tuple(sorted(self._built(powers), key=_rank))))
+        return build_product(Product(coefficient, tuple(sorted(map(as_factor, powers), key=_rank))))
 
     def _turned(self, p: Product) -> Product:
         """``x/(a/b)`` as ``x*b/a`` where b is neither 0 nor infinite."""
@@ -203,18 +216,18 @@ class Simplifier:
 
     def _collected(self, p: Product) -> list[Power]:
         """Powers of like bases joined where that holds for every value."""
-        powers = [_power(f) for f in p.factors]
+        powers = [as_power(f) for f in p.factors]
         if len({_look(q.base) for q in powers}) == len(powers):
             return powers
         powers = []
         places: dict[int, list[int]] = {}
         for f in p.factors:
-            new = _power(f)
+            new = as_power(f)
             name, content = self.names.monomial(new.base)
             alike = places.setdefault(name, [])
             for i in alike:
                 ratio = content / self.names.monomial(powers[i].base)[1]
-                if abs(ratio) == 1 and (ratio == 1 or _whole(new.exponent)) and self._joins(powers[i], new):
+                if abs(ratio) == 1 and (ratio == 1 or is_whole(new.exponent)) and self._joins(powers[i], new):
                     powers[i] = self._joined(powers[i], new, ratio == -1)
                     break
             else:
@@ -233,24 +246,15 @@ class Simplifier:
             return (q,)
         if not self.ranges.nan(q.base) and self.spread.covers(left, q.base):
             return (replace(q, base=ONE, exponent=ONE),) if q.sign < 0 else ()
-        return [_power(f) for f in q.parts]
+        return [as_power(f) for f in q.parts]
 
     def _joins(self, a: Power, b: Power) -> bool:
         """Whether ``x^m*x^n`` is ``x^(m + n)`` for every value of x."""
-        base, whole = a.base, _whole(a.exponent) and _whole(b.exponent)
+        base, whole = a.base, is_whole(a.exponent) and is_whole(b.exponent)
         m, n = self.ranges.of(a.exponent), self.ranges.of(b.exponent)
         if (m.low >= 0 and n.low >= 0) or (m.high <= 0 and n.high <= 0):
             return whole or self.ranges.nonnegative(base)
         return self._finite(base) and (self.ranges.nonzero(base) if whole else self.ranges.positive(base))
-
-    def _built(self, powers: Sequence[Power]) -> Iterator[Factor]:
-        for q in powers:
-            if _whole(q.exponent):
-                yield Factor(q.base, int(q.exponent.data))
-            elif q.exponent.op == "num" and q.exponent.data < 0:
-                yield Factor(_root(q.base, num(-q.exponent.data)), -1)
-            else:
-                yield Factor(_root(q.base, q.exponent), 1)
 
     def power(self, e: Expr) -> Expr | None:
         found = self.rules(e)
@@ -477,7 +481,7 @@ class Simplifier:
     def _pulled(self, binders: Sequence[Index], body: Expr, guard: Expr) -> Expr | None:
         """Factors free of the indices, in front of the sum."""
         p = product(body)
-        out = [f for f in p.factors if f.base.free.isdisjoint(binders) and self._moves(build_product(Product(Fraction(1), (f,))), guard)]
+        out = [f for f in p.factors if f.base.free.isdisjoint(binders) and self._moves(alone(f), guard, binders)]
         if not out and p.coefficient == 1:
             return None
         inner = build_product(Product(Fraction(1), tuple(f for f in p.factors if f not in out)))
@@ -488,7 +492,7 @@ class Simplifier:
             return None
         return _scaled(outer, red("sum", binders, inner, guard))
 
-    def _moves(self, factor: Expr, guard: Expr) -> bool:
+    def _moves(self, factor: Expr, guard: Expr, binders: Sequence[Index]) -> bool:
         """Whether a factor may leave a sum: it is finite, and no NaN where the sum may be empty."""
         return self.solid(factor) if guard is not TRUE else self.ranges.finite(factor)
 
@@ -514,8 +518,8 @@ def _mean(e: Expr) -> Expr:
     lengths = {f: sums[f.base.data] for f in p.factors if f.power == -1 and f.base.op == "size" and f.base.data in sums}
     if not lengths:
         return e
-    counts = {f: Factor(red("sum", a.data[1], ONE), -1) for f, a in lengths.items()}
-    return build_product(replace(p, factors=tuple(counts.get(f, f) for f in p.factors)))
+    means = {a: div(a, red("sum", a.data[1], ONE)) for a in lengths.values()}
+    return build_product(replace(p, factors=tuple(replace(f, base=means.get(f.base, f.base)) for f in p.factors if f not in lengths)))
 
 
 def _whole_sum(e: Expr) -> bool:
@@ -527,7 +531,7 @@ def _scaled(outer: Expr, inner: Expr) -> Expr:
     return build_product(Product(p.coefficient * q.coefficient, (*p.factors, *q.factors)))
 
 
-_ROWS = "\n".join(rule for row in FUNCTIONS.values() for rule in row.rules).replace("x", "a")
+ROWS = "\n".join(rule for row in FUNCTIONS.values() for rule in row.rules).replace("x", "a")
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,7 +544,7 @@ class Power:
     parts: tuple[Factor, ...]
 
 
-def _power(f: Factor) -> Power:
+def as_power(f: Factor) -> Power:
     """A factor with roots and symbolic powers opened."""
     base, exponent = f.base, num(f.power)
     if f.base.op == "pow" and f.power in (1, -1) and f.base.args[1] is not ZERO:
@@ -559,6 +563,15 @@ def _look(e: Expr) -> tuple[str, object, frozenset[Index]]:
 
 def _raised(q: Power, by: int) -> Power:
     return replace(q, exponent=num(q.exponent.data + by))
+
+
+def as_factor(q: Power) -> Factor:
+    """A power as a factor, roots as such; the sign is left out."""
+    if is_whole(q.exponent):
+        return Factor(q.base, int(q.exponent.data))
+    if q.exponent.op == "num" and q.exponent.data < 0:
+        return Factor(_root(q.base, num(-q.exponent.data)), -1)
+    return Factor(_root(q.base, q.exponent), 1)
 
 
 def _root(base: Expr, exponent: Expr) -> Expr:
@@ -591,12 +604,12 @@ def _untidy(e: Expr) -> bool:
                 return True
             numbers += sum(a.op == "num" for a in x.args) - one_over
             stack += x.args
-        elif x.op == "pow" and x.args[0].op in ("mul", "div", "neg", "num") and _whole(x.args[1]):
+        elif x.op == "pow" and x.args[0].op in ("mul", "div", "neg", "num") and is_whole(x.args[1]):
             return True
     return numbers > 1 or (e.op == "mul" and e.args[1].op == "num")
 
 
-def _whole(e: Expr) -> bool:
+def is_whole(e: Expr) -> bool:
     return bool(e.op == "num" and e.data.denominator == 1)
 
 

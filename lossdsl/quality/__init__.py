@@ -1,1 +1,1 @@
-"""What is said of losses beyond their meaning: lints."""
+"""What is looked at beside the value: lints, and whether a form is the right one to show."""
