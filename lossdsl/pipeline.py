@@ -90,7 +90,7 @@ def value_and_vjp(program: Program, wrt: Sequence[str], seed: str) -> Program:
     return closed_form(vjp(stable(program), wrt, seed))
 
 
-def readable(program: Program) -> Program:
+def polished(program: Program) -> Program:
     """The form that people read, equal for inputs that keep the promises of their kinds; see ``quality.closed``, which checks it."""
     return program if large(program) else polish(program)
 
@@ -145,7 +145,7 @@ STEPS: dict[str, Callable[[Program], Program]] = {
     "stabilise": stable,
     "gradient": lambda p: gradient(stable(p), differentiated(p)),
     "simplify": lambda p: derived(p, differentiated(p)),
-    "polish": lambda p: readable(derived(p, differentiated(p))),
+    "polish": lambda p: polished(derived(p, differentiated(p))),
     "refine": lambda p: numeric(derived(p, differentiated(p))),
 }
 

@@ -39,7 +39,7 @@ from lossdsl.ir.expr import (
     size,
     sub,
 )
-from lossdsl.ir.latex import latex, symbol
+from lossdsl.ir.latex import latex
 from lossdsl.ir.program import Input, Output, Param, Program
 from lossdsl.kinds import Interval, Kind
 from lossdsl.passes.gradient import gradient, jacobian, tangent
@@ -299,41 +299,6 @@ def test_lines_are_wrapped_and_no_line_reads_as_a_local() -> None:
     assert len(lines) > 5
     assert all(len(line) <= 80 for line in lines)
     assert all(line.startswith("    ") for line in lines[1:])
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("f", "f"), ("delta", r"\delta"), ("theta_1", r"\theta_{1}"), ("e_wrong", r"e_{\mathrm{wrong}}"), ("t12", "t_{12}"), ("xhat", r"\mathrm{xhat}")],
-)
-def test_symbol(name: str, expected: str) -> None:
-    assert symbol(name) == expected
-
-
-LATEX = [
-    (huber(), r"\operatorname{huber}\left(f, y; \delta\right) = \begin{cases} \frac{\left(f - y\right)^{2}}{2} & \text{if } \left|f - y\right| \leq \delta \\ \delta \, \left(\left|f - y\right| - \frac{\delta}{2}\right) & \text{otherwise} \end{cases}"),
-    (array("g", (S, LABEL), (K,), sub(softmax_at(ix(K)), iverson(cmp("==", ix(K), LABEL.element)))), r"\operatorname{g}_{k}\left(s, y\right) = \operatorname{softmax}_{k}\left(s_{k}\right) - \left[k = y\right]"),
-    (array("t", (PAIRS,), (), red("sum", [Index("i", 1), Index("i", 2)], over("m", Index("i", 1), Index("i", 2)), cmp("<", ix(Index("i", 1)), ix(Index("i", 2))))), r"\operatorname{t}\left(m\right) = \sum_{i, j : i < j} m_{i, j}"),
-    (array("o", (Input("x", Kind(axes=(("n", "n"),))),), (), red("sum", [I2], ref("x", [order(neg(x(I1)), ix(I2), POSITIVE_X)]))), r"\operatorname{o}\left(x\right) = \sum_{n} \operatorname{sort}^{\downarrow}_{n : x_{n} > 0}\left(x_{n}\right)"),
-    (array("p", (Input("x", Kind(axes=(("n", "n"),))),), (), red("prod", [I1], x(I1))), r"\operatorname{p}\left(x\right) = \prod_{n} x_{n}"),
-    (array("l", (S,), (), lse(K1, over("s", K1))), r"\operatorname{l}\left(s\right) = \log\sum_{k} e^{s_{k}}"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("p", "expected"), LATEX, ids=[p.name for p, _ in LATEX])
-def test_latex(p: Program, expected: str) -> None:
-    assert latex(p) == expected
-
-
-@pytest.mark.parametrize(("e", "spelled"), SPELLINGS, ids=[s for _, s in SPELLINGS])
-def test_latex_renders(e: Expr, spelled: str) -> None:
-    if e.op in ("cmp", "and", "or", "not") or (e.op == "red" and e.data[0] == "any"):
-        e = iverson(e)
-    equation = latex(array("g", (), (), e))
-    assert equation.count("{") - equation.count(r"\{") == equation.count("}") - equation.count(r"\}")
-    assert equation.count(r"\left") == equation.count(r"\right")
-    if "cases" not in equation:
-        mathtext = pytest.importorskip("matplotlib.mathtext")
-        mathtext.MathTextParser("path").parse(f"${equation}$")
 
 
 # -- what is printed parses back ----------------------------------------------------------------------------------------

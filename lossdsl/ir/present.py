@@ -20,7 +20,7 @@ Sugar is recovered only where the front end gives the same node back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -355,8 +355,11 @@ def _local_names(nodes: Iterable[Expr], taken: frozenset[str]) -> Iterator[str]:
 _DEEPEST = 100  # the reader takes a few hundred brackets one in another, and a person far fewer
 
 
-def share(roots: Sequence[Expr], scope: Scope) -> Shared:
-    """What is used more than once and is large enough for a name of its own, and what would nest brackets too deep."""
+def share(roots: Sequence[Expr], scope: Scope, named: Container[Expr] = ()) -> Shared:
+    """What is used more than once and is large enough for a name of its own, and what would nest brackets too deep.
+
+    Whatever is ``named`` gets a name too.
+    """
     nodes = list(postorder(roots))
     classes = _classes(nodes)
     first, order = classes.first, classes.order
@@ -370,7 +373,7 @@ def share(roots: Sequence[Expr], scope: Scope) -> Shared:
     for e in leaders:
         depth[e] = _depth(e, [depth[first[a]] if first[a] not in chosen else 0 for a in e.args])
         weight[e] = _weight(e, [weight[first[a]] if first[a] not in chosen else 1 + len(a.free) for a in e.args])
-        if (_worth(uses[e], weight[e]) or (depth[e] > _DEEPEST and e not in roots)) and _nameable(e):
+        if (_worth(uses[e], weight[e]) or ((depth[e] > _DEEPEST or e in named) and e not in roots)) and _nameable(e):
             chosen[e] = None
     names = _local_names(chosen, scope.taken)
     made = {e: Local(name, order[e], e) for e, name in zip(chosen, names, strict=True)}

@@ -112,7 +112,8 @@ class Conditions:
     def _moved(self, e: Expr) -> Expr | None:
         """Terms on the side where they are positive, numbers on the right, equal terms cancelled; if that is shorter."""
         a, b = e.args
-        if not (self.ranges.finite(a) and self.ranges.finite(b)):
+        extremes = any(t.rest.op == "red" and t.rest.data[0] in ("max", "min") for x in (a, b) for t in terms(x))
+        if extremes or not (self.ranges.finite(a) and self.ranges.finite(b)):  # what is an extreme is compared as it stands
             return None
         best, size = None, weight(e)
         for parts in (gathered(self.names, terms(sub(a, b))), gathered(self.names, opened(terms(sub(a, b))))):

@@ -53,7 +53,7 @@ class CommonFactors:
     def __call__(self, e: Expr) -> Expr | None:
         """The sum as a product, if that is shorter."""
         parts = [Guarded.of(t) for t in terms(e)]
-        if not 2 <= len(parts) <= _MOST:
+        if not 2 <= len(parts) <= _MOST or not all(t.coefficient for t in parts):
             return None
         number = _content([t.coefficient for t in parts])
         taken, left = self._shared(parts)

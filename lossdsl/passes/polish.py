@@ -28,10 +28,12 @@ from lossdsl.ir.expr import (
     ix,
     neg,
     not_,
+    open_red,
     or_,
     postorder,
     pow_,
     pw,
+    red,
     rewrite,
     sub,
 )
@@ -58,7 +60,7 @@ from lossdsl.passes.magnitude import Spread
 from lossdsl.passes.rules import KINKED, NEAT, Rules
 from lossdsl.passes.settle import Settling
 from lossdsl.passes.simplify import ROWS, Power, Simplifier, is_whole
-from lossdsl.passes.style import chained, grouped, ordered, signed, weighed
+from lossdsl.passes.style import chained, grouped, ordered, shared_out, signed, weighed
 from lossdsl.passes.zeros import Zeros
 
 _ROUNDS = 4  # what a rule made of a node that was still being settled is looked at again
@@ -74,7 +76,7 @@ def polish(program: Program) -> Program:
         if roots == before:
             break
         before, roots = roots, work.settled(roots)
-    for written in (ordered, lambda e: weighed(e, work.ranges), grouped, chained, signed):
+    for written in (shared_out, ordered, lambda e: weighed(e, work.ranges), grouped, chained, signed):
         roots = rewrite(roots, written)
     return program.with_roots(roots)
 
@@ -271,7 +273,7 @@ class Polisher(Simplifier):
 
     def _negated(self, e: Expr) -> Expr | None:
         c = e.args[0]
-        return _negated(c) if c.op == "cmp" and not any(map(self.ranges.nan, c.args)) else None
+        return _negated(c) if c.op == "cmp" and not self.is_flag(c) and not any(map(self.ranges.nan, c.args)) else None
 
     def _ordered(self, e: Expr) -> Expr | None:
         """The pieces of a step from below to above."""
@@ -323,11 +325,18 @@ class Polisher(Simplifier):
         if not is_guard(e):
             return None
         value, condition, _ = e.args
+        if any(f.power == 1 and self._empty(f.base, condition) for f in product(value).factors):
+            rest = build_product(Product(Fraction(1), tuple(f for f in product(value).factors if not self._empty(f.base, condition))))
+            return value if self.ranges.finite(rest) else None
         found = _branching(value)
         if found is None or branches(found[1])[1] is not ZERO or not self.ranges.finite(build_product(found[0])):
             return None
         inside = self.tidy(or_(*(c for _, c in branches(found[1])[0])))
         return value if inside is condition or self.conditions.equivalent(inside, condition) else None
+
+    def _empty(self, e: Expr, condition: Expr) -> bool:
+        """Whether a sum has no term where a condition fails."""
+        return e.op == "red" and e.data[0] == "sum" and e.args[1] is not TRUE and red("any", *open_red(e)[::2]) is condition
 
     def _assumed(self, e: Expr) -> Expr | None:
         """A guarded value, simplified by what the guard says is not 0."""

@@ -86,6 +86,7 @@ class Simplifier:
         self.spread = Spread(i.name for i in program.inputs)
         self.inputs = self.spread.inputs
         self.classes = {i.name: i.kind.of for i in program.inputs if i.kind.role == "class" and i.kind.ignore is None}
+        self.flags = {i.name for i in program.inputs if i.kind.role == "condition"}
         self.steps: dict[str, Callable[[Expr], Expr | None]] = {
             "add": self.sum, "sub": self.sum, "neg": self.sum, "mul": self.product, "div": self.product, "pow": self.power,
             "call": self.call, "cmp": self.compare, "not": self.invert, "pw": self.piecewise, "red": self.reduction,
@@ -307,9 +308,13 @@ class Simplifier:
 
     def invert(self, e: Expr) -> Expr | None:
         a = e.args[0]
-        if a.op == "cmp" and a.data in ("==", "!="):
+        if a.op == "cmp" and a.data in ("==", "!=") and not self.is_flag(a):
             return cmp("!=" if a.data == "==" else "==", *a.args)
         return None
+
+    def is_flag(self, e: Expr) -> bool:
+        """Whether a comparison reads a condition that is an input."""
+        return e.args[0].op == "ref" and e.args[0].data in self.flags
 
     # -- pieces
 

@@ -5,13 +5,13 @@ Each function takes a node whose parts are written already. No other rule looks 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from lossdsl.ir.expr import ONE, TRUE, ZERO, Axis, Expr, and_, call, cmp, div, mul, neg, num, pw, red
+from lossdsl.ir.expr import ONE, TRUE, ZERO, Axis, Expr, add, and_, call, cmp, div, instance, mul, neg, num, pw, red, sub
 from lossdsl.ir.ranges import Ranges
-from lossdsl.passes.algebra import Factor, Product, alone, build_product, is_guard, multiplied, product, scale, weight
+from lossdsl.passes.algebra import Factor, Product, Term, alone, build_product, is_guard, multiplied, product, scale, terms, weight
 from lossdsl.passes.conditions import FLIPPED
 
 
@@ -21,6 +21,34 @@ def ordered(e: Expr) -> Expr:
         return e
     p = product(e)
     return build_product(replace(p, factors=tuple(sorted(p.factors, key=lambda f: weight(alone(f)) if f.power > 0 else 0))))
+
+
+def shared_out(e: Expr) -> Expr:
+    """A logarithm of a softmax as one term of a sum."""
+    if e.op not in ("add", "sub"):
+        return e
+    parts = terms(e)
+    for whole in parts:
+        if whole.rest.op != "red" or whole.rest.data[0] != "logsumexp":
+            continue
+        for t in parts if len(parts) > 2 else ():
+            if t.coefficient == -whole.coefficient and instance(whole.rest.args[0], whole.rest.data[1], t.rest) is not None:
+                one = Term(t.coefficient, sub(t.rest, whole.rest))
+                return _summed([one if u is t else u for u in parts if u is not whole])
+    return e
+
+
+def _summed(parts: Sequence[Term]) -> Expr:
+    """The terms in order, a positive one first if there is any."""
+    first = next((k for k, t in enumerate(parts) if t.coefficient > 0), 0)
+    out: Expr | None = None
+    for t in (parts[first], *parts[:first], *parts[first + 1 :]):
+        term = t.rest if abs(t.coefficient) == 1 else scale(abs(t.coefficient), t.rest)
+        if out is None:
+            out = term if t.coefficient > 0 else neg(term)
+        else:
+            out = add(out, term) if t.coefficient > 0 else sub(out, term)
+    return out or ZERO
 
 
 def weighed(e: Expr, ranges: Ranges) -> Expr:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from lossdsl import pipeline
 from lossdsl.ir import text
+from lossdsl.ir.applied import has_slopes
 from lossdsl.ir.expr import Expr, count_nodes, open_red, rebuild, red
 from lossdsl.ir.program import Output, Program
 from lossdsl.ir.ranges import Ranges
@@ -28,9 +29,9 @@ _HEAVIER = 1.2  # proposals that are that much heavier may still print shorter, 
 @lru_cache(maxsize=256)
 def closed(program: Program) -> Program:
     """The program in the form that people read, with the same name, inputs and outputs."""
-    if pipeline.large(program) or count_nodes(program.roots) > _MOST:
+    if pipeline.large(program) or count_nodes(program.roots) > _MOST or program.functions or has_slopes(program.roots):
         return program
-    polished = pipeline.readable(program)
+    polished = pipeline.polished(program)
     for shown in (_shortened(polished), polished):
         if shown == program or (length(shown) <= length(program) and agree(program, shown)):
             return shown

@@ -217,6 +217,8 @@ def _step(e: Expr, args: list[Number], values: Mapping[str, Number]) -> Number:
             return Fraction(int(args[0]))
         case "pw":
             return next((v for v, c in zip(args[:-1:2], args[1::2], strict=True) if c), args[-1])
+    if e.data not in _EXACT_CALLS:
+        raise _Inexact
     return nan if any(isnan(a) for a in args) else _EXACT_CALLS[e.data](*args)
 
 
