@@ -384,9 +384,8 @@ class Polisher(Simplifier):
                     return TRUE
         if op == "sum" and guard is TRUE and len(binders) == 1 and body.op == "ref":
             kind = self.kinds[body.data]
-            along = [axis for axis, a in zip(kind.axes, body.args, strict=True) if a is ix(binders[0])]
-            if kind.name == "simplex" and [axis for axis, _ in along] == [kind.of]:
-                return ONE
+            if kind.name == "simplex" and [k for k, a in enumerate(body.args) if binders[0] in a.free] == [kind.along]:
+                return ONE if body.args[kind.along] is ix(binders[0]) else None
         return None
 
     def _moves(self, factor: Expr, guard: Expr, binders: Sequence[Index]) -> bool:

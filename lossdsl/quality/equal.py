@@ -6,7 +6,7 @@ Where the first is undefined the second may be undefined or infinite.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import inf, isfinite, isinf, isnan, nan, prod
 from random import Random
@@ -270,15 +270,32 @@ def agree(a: Program, b: Program) -> bool:
         return False
     rng = Random(2)
     for trial in range(_WHOLE if 10 * work < _MUCH else 2 if work < _MUCH else 1):
-        sizes = {axis: 2 + (trial + k) % 2 * (work < _MUCH) for k, axis in enumerate(_axes(a))}
-        arrays = {i.name: _array(rng, i.kind, sizes) for i in a.inputs}
-        params = {p.name: p.default if p.default is not None and trial == 0 else _number(rng, p.kind, sizes) for p in a.params}
-        found = [_evaluated(p, arrays, params, sizes) for p in (a, b)]
+        point = _point(a, rng, trial, trial % 2 if work < _MUCH else 0)
+        found = [None if point is None else _evaluated(p, *point) for p in (a, b)]
         if found[0] is None or found[1] is None:
             return False
         if not all(_all_alike(found[0][name].value, found[1][name].value) for name in found[0]):
             return False
     return True
+
+
+Point = tuple[dict[str, Any], dict[str, Any], dict[str, int]]
+
+
+def _point(program: Program, rng: Random, trial: int, longer: int) -> Point | None:
+    """Values for the inputs and hyper-parameters, at axes of length 2 and 3; None where lengths are declared and not known."""
+    from lossdsl.runtime.sample import axis_sizes
+
+    declared = dict(program.lengths)
+    free = [x for x in _axes(program) if x not in declared]
+    try:
+        sizes = axis_sizes(program, {axis: 2 + (k % 2 == longer) * (longer + trial > 0) for k, axis in enumerate(free)})
+    except LossError:
+        return None
+    arrays = {i.name: _array(rng, i.kind, sizes) for i in program.inputs}
+    said = [p.default if trial == 0 or declared else None for p in program.params]
+    params = {p.name: _number(rng, p.kind, sizes) if x is None else x for p, x in zip(program.params, said, strict=True)}
+    return arrays, params, sizes
 
 
 def _all_alike(a: Any, b: Any) -> bool:
@@ -289,7 +306,7 @@ def _all_alike(a: Any, b: Any) -> bool:
 
 
 def _axes(program: Program) -> list[str]:
-    found = dict.fromkeys(a for i in program.inputs for a in (*i.axes, *((i.kind.of,) if i.kind.of else ())))
+    found = dict.fromkeys(a for i in program.inputs for a in (*i.axes, *((i.kind.root,) if i.kind.root else ())))
     found |= dict.fromkeys(str(i.axis) for o in program.outputs for i in o.indices)
     return list(found)
 
@@ -312,28 +329,17 @@ def _span(axis: str | Range) -> int:
 
 
 def _array(rng: Random, kind: Kind, sizes: Mapping[str, int]) -> Any:
-    lengths = [sizes[a] for a, _ in kind.axes]
-    if kind.name == "simplex":
-        return _simplex(rng, kind, lengths)
-    return _nested(iter(lambda: _number(rng, kind, sizes), None), lengths)
-
-
-def _nested(entries: Iterator[Any], lengths: Sequence[int]) -> Any:
-    return [_nested(entries, lengths[1:]) for _ in range(lengths[0])] if lengths else next(entries)
-
-
-def _simplex(rng: Random, kind: Kind, lengths: Sequence[int]) -> Any:
-    """Exact shares that sum to 1 along the axis; some are 0."""
     import numpy as np
 
-    place = [a for a, _ in kind.axes].index(str(kind.of))
-    raw = np.empty(lengths, dtype=object)
-    for at in np.ndindex(*lengths):
-        raw[at] = Fraction(rng.choice((0, 1, 1, 2, 5)))
-    raw = np.moveaxis(raw, place, -1)
-    raw[..., 0] += Fraction(1)
-    shares = raw / raw.sum(axis=-1, keepdims=True)
-    return np.moveaxis(shares, -1, place).tolist()
+    shape = [sizes[a] for a, _ in kind.axes]
+    out = np.empty(shape, dtype=object)
+    for at in np.ndindex(*shape):
+        out[at] = Fraction(rng.choice((0, 1, 1, 2, 5))) if kind.name == "simplex" else _number(rng, kind, sizes)
+    if kind.name == "simplex":  # exact shares; some are 0
+        along = np.moveaxis(out, kind.along, -1)
+        along[..., 0] += Fraction(1)
+        along /= along.sum(axis=-1, keepdims=True)
+    return out.reshape([prod(sizes[a] for a, _ in dimension) for dimension in kind.dimensions]) if shape else out[()]
 
 
 def _number(rng: Random, kind: Kind, sizes: Mapping[str, int]) -> Any:
