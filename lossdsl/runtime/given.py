@@ -14,6 +14,7 @@ from lossdsl.ir.program import Function, Input, Program
 from lossdsl.kinds import FunctionKind, Kind
 from lossdsl.runtime.arrays import outside
 from lossdsl.runtime.compiled import CompiledLoss, Recipe
+from lossdsl.runtime.convention import Convention
 
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -29,6 +30,12 @@ class Applying(CompiledLoss):
         super().__init__(program, inner.wrt, recipe)
         self.backend, self.inner = inner.backend, inner
         self.functions = {name: _callable(program, name, f) for name, f in functions.items()}
+
+    @property
+    def convention(self) -> Convention:
+        """How the arguments that are no functions are given."""
+        found: Convention = self.inner.convention
+        return found
 
     @property
     def source(self) -> str:
@@ -68,7 +75,7 @@ class Applying(CompiledLoss):
                 raise LossError(f"the function {name!r} of {p.name} is given twice, by position and by name")
             found[name] = _callable(p, name, named[name])
         others = {k: x for k, x in named.items() if k not in own}
-        unknown = next((k for k, x in others.items() if callable(x) and k not in places and k not in self.inner.convention.known), None)
+        unknown = next((k for k, x in others.items() if callable(x) and k not in places and k not in self.convention.known), None)
         if unknown is not None:
             raise LossError(f"{p.name} takes no function {unknown!r}", hint=did_you_mean(unknown, own) or f"it takes {', '.join(own)}")
         for f in p.functions:
