@@ -255,6 +255,23 @@ class Writer:
         self.deciding = 0  # how many conditions the text here stands in
         self.inputs = {name: Array(name, axes, kind, indexed(name, kind, lambda name=name: self.data[name])) for name, (axes, kind, _) in INPUTS.items()}
 
+    def declare(self, kinds: dict[str, str]) -> tuple[str, ...]:
+        """Say the length of an axis with a number or a hyper-parameter, and lay two axes in one dimension; the arrays that are flat."""
+        holds = [name for name, kind in kinds.items() if re.search(r"\[(n, )?k\]", kind)]
+        if not holds or not self.chance(50):
+            return ()
+        self.tags.append("declared length")
+        length = str(self.sizes["k"])
+        if self.sizes["k"] == 2 and self.chance(50):
+            self.params["bins"] = None
+            length = "bins"
+        kinds[holds[0]] = re.sub(r"k\]", f"k = {length}]", kinds[holds[0]])
+        flat = tuple(name for name in holds if "[n, k" in kinds[name] and self.chance(50))
+        for name in flat:
+            self.tags.append("product")
+            kinds[name] = re.sub(r"\[(.*)\]", r"[(\1)]", kinds[name])
+        return flat
+
     # -- choices
 
     def below(self, n: int) -> int:
@@ -736,8 +753,20 @@ class Writer:
             else:
                 hi = "2"
             lo = self.pick(("0", "1", "-1"))
+            ends = [name for name, _ in scope.indices]
+            if self.wide and ends and self.chance(60):
+                return self.moving(new, lo, hi, self.pick(ends), scope)
             return Bracket(f"{new} in {lo}..{hi}", scope.bind((new, "..")), ((new, lambda env: range(int(lo), 3)),))
         return Bracket(text, scope.bind(*names), tuple((name, self.ranges(of)) for name, of in names))
+
+    def moving(self, new: str, lo: str, hi: str, end: str, scope: Scope) -> Bracket:
+        """A range that ends at an index, or begins there."""
+        self.tags.append("moving range")
+        up, shift = self.chance(50), self.pick((-1, 0, 1))
+        moved = end if not shift else f"{end} {'+' if shift > 0 else '-'} 1"
+        text = f"{new} in {lo}..{moved}" if up else f"{new} in {moved}..{hi}"
+        over = (lambda env: range(int(lo), env[end] + shift + 1)) if up else (lambda env: range(env[end] + shift, 3))
+        return Bracket(text, scope.bind((new, "..")), ((new, over),))
 
     def ranges(self, axis: str) -> Callable[[Env], range]:
         size = self.length(axis)
@@ -947,8 +976,10 @@ class Writer:
     # -- locals, local functions, other definitions
 
     def local(self, scope: Scope, d: int) -> Code:
-        """A name of its own for an expression: a head with indices, a bare array, or a number."""
+        """A name of its own for an expression: a head with indices or a range, a bare array, or a number."""
         name = self.fresh("l")
+        if self.wide and self.chance(25):
+            return self.computed_axis(name, scope, d)
         match self.below(3):
             case 0 if scope.indices:
                 heads = [(self.fresh("h"), axis) for _, axis in scope.indices[-2:] if axis in self.sizes]
@@ -977,6 +1008,27 @@ class Writer:
                 self.locals.append(f"{name} = {e.text}")
                 self.tags.append("local number")
                 return Code(name, ATOM, lambda env: e.run({}))
+
+    def computed_axis(self, name: str, scope: Scope, d: int) -> Code:
+        """A local over a range, reduced by the name of its index, with another such local or a number beside it."""
+        self.tags.append("computed axis")
+        axis, lo, hi = self.fresh("h"), self.below(3) - 1, 1 + self.below(2)
+        inside = replace(scope, indices=((axis, ".."),), numbers=())
+        e = self.real(inside, d - 1)
+        self.locals.append(f"{name}[{axis} in {lo}..{hi}] = {e.text}")
+        op = self.pick(("sum", "mean", "max", "norm", "logsumexp"))
+        other = self.real(scope.bind((axis, "..")), 0)
+        folds: dict[str, Callable[[list[float]], float]] = {
+            "sum": sum, "mean": lambda v: sum(v) / len(v), "max": extreme(max), "logsumexp": lse, "norm": lambda v: math.sqrt(sum(x * x for x in v)),
+        }  # fmt: skip
+        beside, text = (sigmoid, lambda t: f"sigmoid({t})") if op == "logsumexp" else (lambda x: x, lambda t: t)
+
+        def run(env: Env) -> float:
+            points = [{**env, axis: i} for i in range(lo, hi + 1)]
+            return folds[op]([beside(e.run({axis: p[axis]})) * other.run(p) if op != "logsumexp" else beside(e.run({axis: p[axis]})) for p in points])
+
+        body = f"{name}*{other.at(NEG)}" if op != "logsumexp" else text(name)
+        return Code(f"{op}[{axis}]({body})", ATOM, run)
 
     def local_condition(self, scope: Scope, d: int) -> Code:
         heads = [(self.fresh("h"), axis) for _, axis in scope.indices[-2:] if axis in self.sizes]
@@ -1205,7 +1257,9 @@ def write(seed: bytes, budget: int, wide: bool = False) -> Case:
             writer.used[carrier] = None
     names = [name for name in INPUTS if name in writer.used]
     wrt = tuple(name for name in names if name in written and name in REAL_INPUTS)[:2]
-    inputs = ", ".join(f"{name}: {INPUTS[name][2]}" for name in names)
+    kinds = {name: INPUTS[name][2] for name in names}
+    flat = writer.declare(kinds) if wide else ()
+    inputs = ", ".join(f"{name}: {kinds[name]}" for name in names)
     hyper = ", ".join(f"{name}: {HYPER[name][0]} = {HYPER[name][1]}" for name in writer.params)
     where = "\n  where " + "\n        ".join(writer.locals) if writer.locals else ""
     main = f"loss({inputs}{'; ' + hyper if hyper else ''}) =\n  {e.text}{where}\n  wrt {', '.join(wrt)}\n"
@@ -1214,6 +1268,7 @@ def write(seed: bytes, budget: int, wide: bool = False) -> Case:
     text = f"{rest}\n{main}" if writer.chance(50) else f"{main}{rest}\n"
     number = writer.below(10**6)
     arrays = _draw_arrays(writer, names, number)
+    arrays |= {name: arrays[name].reshape(-1) for name in flat}
     return Case(text, arrays, wrt, number, tuple(writer.tags), lambda: float(e.run({})))
 
 

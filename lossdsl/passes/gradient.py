@@ -833,7 +833,7 @@ def tangent(program: Program, directions: Mapping[str, str]) -> Program:
     known = {w.name: w for w in _known(program, list(directions))}
     run = Forward(program, {name: directions[name] for name in known})
     outputs = tuple(replace(o, expr=run.of(o.expr)) for o in program.outputs)
-    new = tuple(Input(directions[n], Kind("real", w.kind.axes)) for n, w in known.items())
+    new = tuple(Input(directions[n], Kind("real", w.kind.axes, dims=w.kind.dims)) for n, w in known.items())
     return _derivative(program, inputs=(*program.inputs, *new), outputs=outputs)
 
 

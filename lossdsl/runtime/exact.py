@@ -71,6 +71,12 @@ class Bound:
     dtype: Any = None
     whole: Mapping[str, int] = field(default_factory=dict)  # the hyper-parameters that are whole numbers
 
+    def shapes(self, name: str) -> tuple[Shape, ...]:
+        """The shapes that an array beside an input or hyper-parameter may have: a dimension for each axis, or its own."""
+        shape = self.values[name][1]
+        dims = next((i.dims for i in self.program.inputs if i.name == name), ())
+        return shape, tuple(math.prod(self.sizes[axis] for axis in dim) for dim in dims)
+
     @property
     def bits(self) -> int:
         """How many bits a number of the dtype has."""

@@ -267,7 +267,7 @@ def directional(program: Program, arrays: Arrays, params: Params | None = None, 
     moves: dict[str, dict[int, Any]] = {}
     for name, along in (direction or {}).items():
         flat, shape = entries(name, along)
-        if name not in bound.values or bound.values[name][1] != shape:
+        if name not in bound.values or shape not in bound.shapes(name):
             raise LossError(f"the direction {name!r} has shape {shape} and fits no input of {program.name}")
         moves[name] = dict(enumerate(flat))
     return _by_output(bound, _slopes(bound, [Line(moves, h)], cap), ())

@@ -495,10 +495,11 @@ class _Writer:
             over = axis or f"{(yield limit[1], scope, SUM)}..{(yield limit[2], scope, SUM)}"
             binders.append(name if name == axis else f"{name} in {over}")
         body, guard = e.function, ""
-        if isinstance(body, sympy.Piecewise) and len(body.args) == 2 and body.args[1] == (0, True) and isinstance(e, sympy.Sum):
+        kind, nothing = (sympy.Sum, 0) if isinstance(e, sympy.Sum) else (sympy.Product, 1)
+        if isinstance(body, sympy.Piecewise) and len(body.args) == 2 and body.args[1] == (nothing, True):
             body, condition = body.args[0]
             guard = f" | {(yield condition, inner)}"
-        return f"{_REDUCED[sympy.Sum if isinstance(e, sympy.Sum) else sympy.Product]}[{', '.join(binders)}{guard}]({(yield body, inner)})"
+        return f"{_REDUCED[kind]}[{', '.join(binders)}{guard}]({(yield body, inner)})"
 
     def _index_name(self, wanted: str, axis: str | None, used: set[str]) -> str:
         """The index' own name if nothing else has it; an axis' name for an index of that axis."""

@@ -54,6 +54,12 @@ class Sum(sympy.Sum):  # type: ignore[misc]
         return made
 
 
+class Product(sympy.Product):  # type: ignore[misc]
+    """A product whose factor stays as it is."""
+
+    __new__ = Sum.__new__
+
+
 HEADS: dict[str, Callable[..., Sym]] = {
     "exp": sympy.exp, "log": sympy.log, "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "asin": sympy.asin, "acos": sympy.acos,
     "atan": sympy.atan, "atan2": sympy.atan2, "sinh": sympy.sinh, "cosh": sympy.cosh, "tanh": sympy.tanh, "asinh": sympy.asinh,
@@ -274,6 +280,8 @@ class _Writer:
         match op:
             case "sum":
                 return _sum(body, guard, limits)
+            case "prod":
+                return (Product if guard is not sympy.true else sympy.Product)(_where(body, guard, sympy.S.One), *limits)
             case "logsumexp":
                 return sympy.log(_sum(self._exponential(e.args[0], body), guard, limits))
             case "norm":
@@ -332,8 +340,12 @@ def _power(base: Sym, exponent: Sym, sound: bool) -> Sym:
     return made if (sound and made not in _LOST) or made.args == (base, exponent) else sympy.Pow(base, exponent, evaluate=False)
 
 
+def _where(e: Sym, guard: Sym, otherwise: Sym) -> Sym:
+    return e if guard is sympy.true else _piecewise([(e, guard)], otherwise)
+
+
 def _sum(summand: Sym, guard: Sym, limits: Sequence[Sym]) -> Sym:
-    whole = summand if guard is sympy.true else _piecewise([(summand, guard)], sympy.S.Zero)
+    whole = _where(summand, guard, sympy.S.Zero)
     inside = whole.args if isinstance(whole, sympy.Piecewise) else (whole,)
     return (Sum if any(x.has(sympy.Piecewise) for x in inside) else sympy.Sum)(whole, *limits)
 
