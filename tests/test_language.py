@@ -984,6 +984,10 @@ RULES = {
     "an index belongs to its axis": ["index_of_another_axis", "axis_index_on_another_axis", "unknown_alias"],
     "gathers": ["gather_with_a_real", "gather_with_a_label", "gather_with_another_class", "gather_with_a_condition", "fractional_index"],
     "locals": ["local_twice", "where_empty", "where_without_equation", "local_is_itself", "locals_in_a_circle", "recursion_without_shift"],
+    "a recursion steps one way": [
+        "recursion_both_ways", "recursion_by_a_multiple", "recursion_by_an_unguarded_index", "recursion_without_a_direction",
+        "recursion_of_an_unknown_axis", "recursion_by_position_of_two_axes", "recursion_of_a_function", "recursion_that_reads_itself_too",
+    ],
     "local functions": ["too_few_arguments_to_a_local", "local_function_calls_itself", "local_function_as_value", "argument_without_its_axis"],
     "calls": ["too_few_arguments_to_a_loss", "too_many_arguments_to_a_loss", "missing_hyper_parameter", "unknown_keyword_argument", "keyword_twice"],
     "event axes": ["axes_do_not_meet", "two_axes_for_a_vector_function", "no_axis_for_a_vector_function"],

@@ -36,14 +36,15 @@ Shape = tuple[Any, ...]
 class Row:
     """A loss with a recursion: its text, the shapes of its inputs for T steps, and its value by a loop.
 
-    ``wrt`` are the inputs to differentiate by (all that hold real numbers), ``classes`` the number of classes of a class input,
-    ``warns`` whether an index may leave its axis.
+    ``wrt`` are the inputs to differentiate by (all that hold real numbers), ``classes`` the number of classes of a class input, of
+    which the first may be left out, ``warns`` whether an index may leave its axis, ``derived`` at which T derivatives are tested.
     """
 
     text: str
     shapes: Callable[[int], Mapping[str, Shape]]
     loop: Callable[..., Any]
     classes: Mapping[str, int] = field(default_factory=dict)
+    least: int = 0
     flags: tuple[str, ...] = ()
     warns: bool = False
     lengths: tuple[int, ...] = (0, 1, 2, 7)
@@ -54,7 +55,7 @@ class Row:
         out: Arrays = {}
         for name, shape in self.shapes(t).items():
             if name in self.classes:
-                out[name] = rng.integers(0, self.classes[name], (*batch, *shape))
+                out[name] = rng.integers(self.least, self.classes[name], (*batch, *shape))
             elif name in self.flags:
                 out[name] = rng.random((*batch, *shape)) < 0.4
             else:
@@ -240,6 +241,13 @@ def sinkhorn(c: Any, rounds: int = 3) -> float:
     return float((np.exp(f[:, None] + g[None, :] - c) * c).sum())
 
 
+def alternating(c: Any, rounds: int = 3) -> float:
+    f, g = np.zeros(len(c)), np.zeros(c.shape[1])
+    for _ in range(rounds):
+        f, g = -np.logaddexp.reduce(g[None, :] - c, axis=1), -np.logaddexp.reduce(f[:, None] - c, axis=0)
+    return float((np.exp(f[:, None] + g[None, :] - c) * c).sum())
+
+
 def ctc(logp: Any, y: Any) -> float:
     """By its meaning: all ways to write the labels along the time."""
     t, c = logp.shape
@@ -290,7 +298,7 @@ ROWS: dict[str, Row] = {
         lambda t: {"e": (t, 3), "A": (3, 3)}, viterbi, lengths=(1, 2, 7)),
     "forward": Row(f"a(e: real[t, k], A: real[k, l in k]) = logsumexp[k]({STATES.format(op='logsumexp')}",
         lambda t: {"e": (t, 3), "A": (3, 3)}, forward, lengths=(1, 2, 7)),
-    "ctc": Row(CTC, lambda t: {"logp": (t, 3), "y": (2,)}, ctc, {"y": 3}, lengths=(1, 2, 4, 7)),
+    "ctc": Row(CTC, lambda t: {"logp": (t, 3), "y": (2,)}, ctc, {"y": 3}, least=1, lengths=(1, 2, 4, 6)),
     "two steps": Row("a(r: real[t]; c = 0.5) = sum[t](G^2) where G = r + c*piecewise(G[t - 2] if t > 1, 0 otherwise)",
         lambda t: {"r": (t,)}, two_steps),
     "steps of two lengths": Row(
@@ -343,10 +351,15 @@ ROWS: dict[str, Row] = {
         "a(r: real[n, t]) = sum[n, t](G^2) where G = r + piecewise(mean[n](G[t = t - 1])/2 if t > 0, 0 otherwise)",
         lambda t: {"r": (3, t)}, averaged),
     "rounds over a range": Row(
-        "a(c: real[i, j]; rounds: integer in [0, inf) = 3) = sum[i, j](exp(f[2*rounds - 1, i] + g[2*rounds, j] - c)*c)"
-        " where f[l in 0..2*rounds, i] = -logsumexp[j](piecewise(g[l - 1, j] if l > 0, 0 otherwise) - c[i, j]),"
-        " g[l in 0..2*rounds, j] = piecewise(0 if mod(l, 2) == 0 and l == 0, g[l - 1, j] if mod(l, 2) == 1, -logsumexp[i](f[l - 1, i] - c[i, j]) otherwise)",
+        "a(c: real[i, j]; rounds: integer in [1, inf) = 3) = sum[i, j](exp(f[rounds - 1, i] + g[rounds - 1, j] - c)*c)"
+        " where f[l in 0..rounds - 1, i] = -logsumexp[j](piecewise(g[l - 1, j] if l > 0, 0 otherwise) - c[i, j]),"
+        " g[l in 0..rounds - 1, j] = -logsumexp[i](f[l, i] - c[i, j])",
         lambda t: {"c": (t, 2)}, sinkhorn, lengths=(1, 2, 3), derived=3),
+    "two that read each other over different axes": Row(
+        "a(c: real[i, j]; rounds: integer in [1, inf) = 3) = sum[i, j](exp(f[rounds, i] + g[rounds, j] - c)*c)"
+        " where f[l in 0..rounds, i] = piecewise(-logsumexp[j](g[l - 1, j] - c[i, j]) if l > 0, 0 otherwise),"
+        " g[l in 0..rounds, j] = piecewise(-logsumexp[i](f[l - 1, i] - c[i, j]) if l > 0, 0 otherwise)",
+        lambda t: {"c": (t, 2)}, alternating, lengths=(1, 2, 3), derived=3),
 }  # fmt: skip
 
 TABLE = pytest.mark.parametrize("name", ROWS)
@@ -388,7 +401,7 @@ def test_the_reference_is_the_loop(name: str) -> None:
 @TABLE
 def test_printed_code_is_the_loop_for_every_row_of_a_batch(name: str) -> None:
     row = ROWS[name]
-    on_arrays, on_tensors = loss(name).compile("numpy", wrt=[]), loss(name).compile("torch", wrt=[])
+    on_arrays, on_tensors = loss(name).compile("numpy"), loss(name).compile("torch")
     for t in row.lengths:
         given = row.given(t, 1, (3,))
         with np.errstate(all="ignore"):
@@ -406,8 +419,8 @@ def test_one_sample_alone(name: str) -> None:
     row = ROWS[name]
     given = row.given(row.derived, 2)
     want = row.loop(**given)
-    assert np.allclose(loss(name).compile("numpy", wrt=[])(**given), want, rtol=1e-10)
-    assert np.allclose(loss(name).compile("torch", wrt=[])(**tensors(given)), want, rtol=1e-10)
+    assert np.allclose(loss(name).compile("numpy")(**given), want, rtol=1e-10)
+    assert np.allclose(loss(name).compile("torch")(**tensors(given)), want, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["forward", "a variance", "two that read each other", "warping", "autoregressive"])
@@ -425,8 +438,10 @@ def test_the_gradient_is_that_of_differences(name: str) -> None:
     row = ROWS[name]
     for t in {min(row.lengths) or 1, row.derived}:
         given = row.given(t, 3)
+        p = loss(name).program
+        if not np.isfinite(value_of(p, given)):
+            continue
         for wrt in row.wrt:
-            p = loss(name).program
             want = np.asarray(reference.differences(p, given, params(p), wrt), float)
             assert np.allclose(value_of(gradient(p, [wrt]), given), want, rtol=1e-12, atol=1e-13), (t, wrt)
             closed = loss(name).grad(wrt)
@@ -711,7 +726,7 @@ def test_hyper_parameters_move_it_too() -> None:
     for wrt in ("g", "lam"):
         want = reference.differences(L.program, given, params(L.program), wrt)
         assert np.isclose(L.compile("numpy", wrt=wrt).value_and_grad(**given)[1], float(want), rtol=1e-9)
-    assert np.isclose(L.bind(lam=0.25).compile("numpy", wrt=[])(**given), td_lambda(**given, lam=0.25))
+    assert np.isclose(L.bind(lam=0.25).compile("numpy")(**given), td_lambda(**given, lam=0.25))
 
 
 def test_the_module_stands_alone() -> None:

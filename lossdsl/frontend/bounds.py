@@ -5,9 +5,11 @@ An index that is provably inside is silent; for the others there is a warning (a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +21,7 @@ from lossdsl.ir.expr import (
     Expr,
     Range,
     add,
+    and_,
     branches,
     call,
     cmp,
@@ -27,6 +30,7 @@ from lossdsl.ir.expr import (
     neg,
     not_,
     num,
+    on_axis,
     outside,
     postorder,
     size,
@@ -138,7 +142,7 @@ def provably(root: Expr, e: Expr, goal: Expr, world: World) -> bool:
 
 def _visits(roots: Sequence[Expr], doubtful: set[Expr]) -> tuple[list[tuple[Expr, Facts]], bool]:
     """The doubtful readings, each with the conditions under which it is reached, and whether these are all."""
-    above = _holding(roots, doubtful)
+    above, matters = _holding(roots, doubtful), _mattering(roots, doubtful)
     found: list[tuple[Expr, Facts]] = []
     seen: set[tuple[Expr, Facts]] = set()
     stack: list[tuple[Expr, Facts]] = [(r, ()) for r in roots]
@@ -149,8 +153,27 @@ def _visits(roots: Sequence[Expr], doubtful: set[Expr]) -> tuple[list[tuple[Expr
         seen.add((e, facts))
         if e in doubtful:
             found.append((e, facts))
-        stack += _inside_of(e, facts)
+        stack += ((a, tuple(c for c in more if c in facts or matters(c))) for a, more in _inside_of(e, facts))
     return found, not stack
+
+
+def _mattering(roots: Sequence[Expr], doubtful: set[Expr]) -> Callable[[Expr], bool]:
+    """Whether a condition may tell something of an index: it is about the same numbers, or about some that others relate to them."""
+    about = {c: {v for a in c.args for v, _ in _linear(a)[0]} for c in postorder(roots) if c.op == "cmp" and all(map(_whole, c.args))}
+    variables = {v for e in doubtful for a in e.args for x in postorder([a]) for v in (x, *(w for w, _ in _linear(x)[0])) if _is_whole(v)}
+    while more := {v for found in about.values() if not found.isdisjoint(variables) for v in found if v.op != "size"} - variables:
+        variables |= more
+    kept = {c for c, found in about.items() if not found.isdisjoint(variables) or all(v.op == "size" for v in found)}
+
+    def matters(c: Expr) -> bool:
+        parts = [x for a in (c.args if c.op == "not" else (c,)) for x in conjuncts(a)]
+        return all(x in kept or (x.op == "cmp" and _negation(x) in kept) for x in parts)
+
+    return matters
+
+
+def _negation(c: Expr) -> Expr:
+    return cmp(_NEGATED[c.data], *c.args)
 
 
 def _holding(roots: Sequence[Expr], doubtful: set[Expr]) -> set[Expr]:
@@ -199,7 +222,7 @@ def _upright(condition: Expr) -> list[Expr]:
         return [condition]
     inner = condition.args[0]
     if inner.op == "cmp":
-        return [cmp(_NEGATED[inner.data], *inner.args)]
+        return [_negation(inner)]
     if inner.op == "or":
         return [p for a in inner.args for p in _upright(not_(a))]
     return [condition]
@@ -208,6 +231,12 @@ def _upright(condition: Expr) -> list[Expr]:
 # -- proving ----------------------------------------------------------------------------------------------------------
 
 Linear = tuple[tuple[tuple[Expr, Fraction], ...], Fraction]  # coefficients of opaque whole numbers, and a constant
+Key = tuple[frozenset[tuple[Expr, Fraction]], Fraction]
+
+
+def _key(f: Linear) -> Key:
+    """What equal forms have in common, in whatever order."""
+    return frozenset(f[0]), f[1]
 
 
 def _inside(index: Expr, axis: Axis, facts: Facts, world: World) -> bool:
@@ -267,11 +296,15 @@ def _nonnegative(goal: Expr, facts: Sequence[Expr], world: World) -> bool:
     unequal = [_linear(sub(*c.args)) for c in facts if c.op == "cmp" and c.data == "!="]
     variables = {v for f in (*targets, *known) for v, _ in f[0]}
     known += [f for v in variables for f in _of_variable(v, world)]
+    found = {_key(f): f for f in known}
     for f in unequal:  # an index that is not 0 is 1 or more
         for g in (f, _scaled(f, Fraction(-1))):
-            if any(_plus(h, _scaled(g, Fraction(-1))) == ((), Fraction(0)) for h in known):
-                known.append(_plus(g, ((), Fraction(-1))))
-    return any(_search(target, known, _DEPTH) for target in dict.fromkeys(targets))
+            if _key(g) in found:
+                more = _plus(g, ((), Fraction(-1)))
+                found[_key(more)] = more
+    known = list(found.values())
+    tried: dict[Key, int] = {}
+    return any(_search(target, known, _DEPTH, tried) for target in dict.fromkeys(targets))
 
 
 def _unrounded(target: Linear) -> Linear:
@@ -285,22 +318,24 @@ def _unrounded(target: Linear) -> Linear:
     return target
 
 
-def _search(target: Linear, known: Sequence[Linear], depth: int) -> bool:
+def _search(target: Linear, known: Sequence[Linear], depth: int, tried: dict[Key, int]) -> bool:
     """Whether the target is a nonnegative constant plus multiples of known ones, at most ``depth`` of them."""
     coefficients, constant = target
     if not coefficients:
         return constant >= 0
-    if depth == 0:
+    if tried.get(_key(target), 0) >= depth:
         return False
+    tried[_key(target)] = depth
     variable, c = coefficients[0]
     for f in known:
-        theirs = dict(f[0]).get(variable, Fraction(0))
-        if theirs * c > 0 and _search(_plus(target, _scaled(f, -c / theirs)), known, depth - 1):
+        theirs = next((d for v, d in f[0] if v is variable), None)
+        if theirs is not None and (theirs > 0) == (c > 0) and _search(_plus(target, _scaled(f, -c / theirs)), known, depth - 1, tried):
             return True
     return False
 
 
-def _facts(condition: Expr) -> list[Linear]:
+@lru_cache(maxsize=1 << 12)
+def _facts(condition: Expr) -> Sequence[Linear]:
     """A comparison of whole numbers as numbers that are not negative."""
     if condition.op != "cmp" or not all(_whole(a) for a in condition.args):
         return []
@@ -329,8 +364,10 @@ def _of_variable(v: Expr, world: World) -> list[Linear]:
         return _on(v, v.data.axis)
     if v.op == "ref" and (of := world.classes_of(v.data)) is not None:
         return _on(v, of)
-    if v.op == "ref" and v.data in world.declared and world.declared[v.data].domain.low >= 0:
-        return [(((v, one),), Fraction(0))]
+    if v.op == "ref" and v.data in world.declared:
+        domain = world.declared[v.data].domain
+        low = [(((v, one),), -Fraction(domain.low))] if isfinite(domain.low) else []
+        return [*low, (((v, -one),), Fraction(domain.high))] if isfinite(domain.high) else [*low]
     if v.op == "mul":
         return _of_share(v, world)
     if v.op == "red" and v.data[0] in _POSITIONS:
@@ -368,6 +405,17 @@ def extreme(e: Expr, world: World, *, up: bool) -> Expr | None:
     """
     linear = _extreme(e, world, up)
     return None if linear is None else _built(linear)
+
+
+def still_open(at: Expr, axis: Axis) -> Expr:
+    """What has to hold for a place to be on an axis, but for what holds whatever the lengths are."""
+    return and_(*(c for c in conjuncts(on_axis(at, axis)) if not _certain(c)))
+
+
+def _certain(c: Expr) -> bool:
+    a, b = c.args
+    gap = constant(sub(b, a) if c.data in ("<", "<=") else sub(a, b))
+    return gap is not None and (gap > 0 or (gap == 0 and c.data in ("<=", ">=")))
 
 
 def neat(e: Expr) -> Expr:
@@ -417,6 +465,7 @@ def _built(linear: Linear) -> Expr:
     return add(out, num(constant)) if constant >= 0 else sub(out, num(-constant))
 
 
+@lru_cache(maxsize=1 << 12)
 def _linear(e: Expr) -> Linear:
     """Coefficients of what is not further taken apart, in a fixed order."""
     out: dict[Expr, Fraction] = {}

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lossdsl.errors import Source, Span, listed
 from lossdsl.frontend import recursion, syntax, words
 from lossdsl.frontend.bind import Bound, Scope, bracket_scope
-from lossdsl.frontend.bounds import World, escapes
+from lossdsl.frontend.bounds import World, escapes, still_open
 from lossdsl.frontend.fit import misfit
 from lossdsl.frontend.given import Open, Passed, axes_of_functions, check_target, kind_of, local_functions, open_call, passed
 from lossdsl.frontend.instantiate import Values, instantiate, replace_all
@@ -1540,11 +1540,8 @@ class Lowering:
 
 
 def _within(term: Term, places: Mapping[Index, Expr]) -> Term:
-    """A value at places of ranges, NaN outside of them."""
-    inside = TRUE
-    for index, at in places.items():
-        if isinstance(index.axis, Range) and not (at.op == "ix" and at.data.axis == index.axis):
-            inside = and_(inside, cmp("<=", index.axis.lo, at), cmp("<=", at, index.axis.hi))
+    """A value at places of axes, NaN outside of them."""
+    inside = and_(*(still_open(at, index.axis) for index, at in places.items()))
     return term if inside is TRUE else value(pw([(term.number, inside)]), replace(term.sort, role="number"))
 
 

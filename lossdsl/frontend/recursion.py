@@ -10,7 +10,7 @@ one array holds them all, with an index that says which.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,6 +24,7 @@ from lossdsl.ir.expr import (
     NAN,
     ONE,
     STATE,
+    TRUE,
     ZERO,
     Axis,
     Expr,
@@ -61,7 +62,7 @@ class Recursions:
         self.lowering = lowering
         self._rings: dict[str, tuple[LocalName, ...]] | None = None
         self.names: dict[tuple[Any, Expr], str] = {}  # the local that a scan is, for messages
-        self.spans: dict[Expr, Span] = {}  # where a recursion is read
+        self.spans: dict[Index, list[tuple[Sequence[Expr], Span]]] = {}  # for each state, at what places it is read, and where
         self.placed: dict[str, Span] = {}  # where a name without a head is read by position
 
     def holds(self, name: LocalName) -> bool:
@@ -80,7 +81,7 @@ class Recursions:
         """Remembers where a placeholder is read."""
         for e in (term.expr, *term.expr.args[:1]):
             if e.op == "rec":
-                self.spans.setdefault(e, span)
+                self.spans.setdefault(e.data[0], []).append((_alike(e.args), span))
 
     def solved(self, name: LocalName) -> Steps[None]:
         """Gives every local of a cycle its value."""
@@ -272,20 +273,24 @@ class _System:
             m.name.array = self.value_of(m, solution)
 
     def value_of(self, m: _Member, solution: _Solution) -> Array:
-        low, places = self.lowering, [ix(i) for i in m.indices]
+        low, name = self.lowering, m.name.local.name
+        slots = (m.found.slots or ())[: m.heads]
         if m in solution.states:
-            e = solution.read(m, places)
-            self.recursions.names[e.data, e.args[0]] = m.name.local.name
+            indices = [Index(axis, i.tag) for i, axis in zip(m.indices, m.axes(), strict=True)]
+            slots = tuple(replace(s, index=i, strict=k == solution.gone) for s, i, k in zip(slots, indices, m.keys, strict=False))
+            e = solution.entry(m, [ix(i) for i in indices])
+            self.recursions.names[e.data, e.args[0]] = name
             term = condition(cmp("!=", e, ZERO)) if m.logical else value(e)
         else:
             old = m.found.term.parts()
             term = m.found.term.map(dict(zip(old, replace_recs(old, solution.finals), strict=True)))
-        array = Array(term, m.found.slots[: m.heads]) if m.heads and m.found.slots else low.computed(term)
-        name = m.name.local.name
-        if array.slots is None and name in self.recursions.placed:
+        if slots:
+            return Array(term, slots)
+        array = low.computed(term)
+        if array.slots is None and (name in self.recursions.placed or solution.skewed):
             axes = ", ".join(str(i.tag) for i in sorted(term.expr.free, key=lambda i: list(low.axes).index(str(i.tag))))
-            hint = f"give it a head, {name}[{axes}] = .., or index by name"
-            low.fail(f"'{name}' has several axes and no head that orders them", self.recursions.placed[name], hint)
+            hint = f"give it a head: {name}[{axes}] = .."
+            low.fail(f"'{name}' has several axes and no head that orders them", self.recursions.placed.get(name, m.name.local.span), hint)
         return array
 
     def expand(self, m: _Member, stays: Callable[[_Member, Sequence[Expr]], bool]) -> Expr:
@@ -313,14 +318,14 @@ class _Solution:
         read = [(system.by_state[e.data[0]], e) for _, e in system.readings]
         stepped = {of for of, e in read if not self.stays(of, e.args)}
         self.states = [m for m in system.members if m in stepped]
-        # along several indices, one of them follows from their sum
-        skewed = len(weights) > 1
-        self.gone = next((k for k, w in reversed(list(weights.items())) if abs(w) == 1), None) if skewed else next(iter(weights))
-        self.way = 1 if skewed else next(iter(weights.values()))
-        along = Range(self.end(-1), self.end(1)) if skewed else next(iter(weights))[0]
-        self.along = fresh(along) if skewed else system.binder(next(iter(weights)))
+        # along several indices, one of them follows from their sum, and has gone
+        self.skewed = len(weights) > 1
+        first = next(iter(weights))
+        self.gone = next(k for k, w in reversed(list(weights.items())) if abs(w) == 1) if self.skewed else None
+        self.way = 1 if self.skewed else weights[first]
+        self.along = fresh(Range(self.end(-1), self.end(1))) if self.skewed else system.binder(first)
         self.which = fresh(Range(ZERO, num(len(self.states) - 1)))
-        self.rest = list(dict.fromkeys(k for m in self.states for k in m.keys if k != self.gone))
+        self.rest = list(dict.fromkeys(k for m in self.states for k in m.keys if k != (self.gone or first)))
         self.state = fresh(STATE)
         self.body = self.written()
         self.finals = {m.state: self.final(m) for m in system.members}
@@ -359,8 +364,8 @@ class _Solution:
     def written(self) -> Expr:
         """The body of the recursion."""
         whole = [self.system.expand(m, self.stays) for m in self.states]
-        careful = len(self.weights) > 1 and not all(self.inside(body) for body in whole)
-        bodies = [self.skewed(body) for body in whole]
+        careful = self.skewed and not all(self.inside(body) for body in whole)
+        bodies = [self.along_the_sum(body) for body in whole]
         out = pw([(b, cmp("==", ix(self.which), num(k))) for k, b in enumerate(bodies[:-1])], bodies[-1])
         axes = [i.axis for i in self.own]
 
@@ -386,29 +391,23 @@ class _Solution:
         at = [(e, e.args[m.keys.index(self.gone)]) for e, m in found]
         return all(surely_on(self.gone[0], place, body, e, self.system.lowering.world) for e, place in at)
 
-    def skewed(self, body: Expr) -> Expr:
+    def along_the_sum(self, body: Expr) -> Expr:
         """A body by the sum of multiples of its indices in place of one of them."""
-        if len(self.weights) == 1:
+        if self.gone is None:
             return body
-        assert self.gone is not None
         others = total(_times(w, ix(self.system.binder(k))) for k, w in self.weights.items() if k != self.gone)
         place = neat(_times(self.weights[self.gone], sub(ix(self.along), others)))
         (moved,) = substitute((body,), {self.system.binder(self.gone): place})
         return pw([(moved, on_axis(place, self.gone[0]))], ZERO)  # what is not on the axis is never read
 
-    def read(self, m: _Member, places: Sequence[Expr]) -> Expr:
-        """A member of the recursion at a place, from outside."""
-        e = scan(self.way, [self.state, *self.own], self.body, self.places(m, places, inside=False))
-        if len(self.weights) == 1 or self.gone is None:
-            return e
-        place = places[m.keys.index(self.gone)]
-        inside = surely_on(self.gone[0], place, place, place, self.system.lowering.world)
-        return e if inside else pw([(e, on_axis(place, self.gone[0]))], NAN)
+    def entry(self, m: _Member, places: Sequence[Expr]) -> Expr:
+        """A member of the recursion at a place on its axes, from outside."""
+        return scan(self.way, [self.state, *self.own], self.body, self.places(m, places, inside=False))
 
     def final(self, m: _Member) -> Callable[[Sequence[Expr]], Expr]:
         """What a reading of a member means once all is known."""
         if m in self.states:
-            return lambda places: self.read(m, places)
+            return lambda places: pw([(self.entry(m, places), self.on_axis(m, places) if self.skewed else TRUE)], NAN)
 
         def written(places: Sequence[Expr]) -> Expr:
             mapping = {self.system.binder(k): p for k, p in zip(m.keys, places, strict=True)}
@@ -448,7 +447,7 @@ class _Complaint:
 
     def fail(self) -> NoReturn:
         low, name = self.lowering, self.name.name
-        if all(not any(signs.values()) and None not in signs.values() for _, _, signs in self.steps):
+        if not self.system.ends([set(signs.values()) <= {0} for _, _, signs in self.steps]):
             others = [m.name.local.name for m in self.system.members[1:]]
             by = f"by way of {listed(others)}" if others else "by itself"
             hint = "a local has no cycle, except one that shifts an axis: piecewise(G[t + 1] if t + 1 < size(t), 0 otherwise)"
@@ -457,21 +456,30 @@ class _Complaint:
             if not any(signs.values()) and None in signs.values():
                 hint = f"shift one axis by a whole number, one way: {name}[t - 1]; the other indices are free"
                 low.fail(f"'{name}' is read at a place that is not surely before or after", self.span(m, e), hint)
-        for key in self.system.members[0].keys:
-            along = {s.get(key) for _, _, s in self.steps}
-            if {-1, 1} <= along and None not in along:
-                m, e = next((m, e) for m, e, s in self.steps if s.get(key) == 1)
-                hint = f"an entry is given by those before it, {name}[t - 1], or by those after it, {name}[t + 1], not by both"
-                low.fail(f"'{name}' is read both before and after the entry that it gives", self.span(m, e), hint)
+        keys = self.system.members[0].keys
+        moving = [k for k in keys if any(s.get(k) for _, _, s in self.steps)]
+        after = [(m, e) for m, e, s in self.steps if len(moving) == 1 and s.get(moving[0]) == 1]
+        if after:
+            m, e = after[0]
+            hint = f"an entry is given by those before it, {name}[t - 1], or by those after it, {name}[t + 1], not by both"
+            low.fail(f"'{name}' is read both before and after the entry that it gives", self.span(m, e), hint)
         m, e, _ = self.steps[-1]
         hint = "let every reading step back along one and the same axis, by a whole number; a table fills by its diagonals"
         low.fail(f"the readings of '{name}' step back along no common axis", self.span(m, e), hint)
 
     def span(self, m: _Member, e: Expr) -> Span:
-        """Where a reading is written; of one inside of a bracket the local's place."""
-        back = {self.system.binder(k): ix(i) for k, i in zip(m.keys, m.indices, strict=True)}
-        (read,) = substitute((e,), back)
-        return self.system.recursions.spans.get(read, m.name.local.span)
+        """Where a reading is written."""
+        of = self.system.by_state[e.data[0]]
+        for places, span in self.system.recursions.spans.get(of.state, ()):
+            if _alike(e.args) == tuple(places[k] for k in of.kept):
+                return span
+        return m.name.local.span
+
+
+def _alike(places: Sequence[Expr]) -> tuple[Expr, ...]:
+    """Places but for the names of their indices, which change on the way from where they are written."""
+    free = frozenset[Index]().union(*(p.free for p in places))
+    return substitute(places, dict.fromkeys(free, ix(Index("~", "~"))))
 
 
 # -- which locals go in circles -----------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ def whole(a: Term, b: Term) -> Sort:
 class Slot:
     """A place for an index: its name, the declared name of its axis (None while unknown), and the index that stands for it.
 
-    What is read outside of the range of a ``strict`` one is NaN.
+    What is read outside of the axis of a ``strict`` one is NaN.
     """
 
     name: str

@@ -124,6 +124,7 @@ class Measured(NamedTuple):
 _NEVER = -math.inf
 _SLACK = 20  # bits that many roundings together may cost
 # functions that may jump: those with kinks and no bound on their slope
+_KEEP_WHOLE, _MAKE_WHOLE = ("mod", "abs", "sign", "max", "min", "clip", "relu"), ("floor", "ceil")
 JUMPING = frozenset(name for name, row in FUNCTIONS.items() if row.kinks and None in row.lipschitz)
 
 
@@ -235,6 +236,8 @@ class Measuring:
             v = functions(name, values)
             exact = all(a.exact for a in args) and (not v or not any(values) or any(v == x or v == -x for x in values))
             exact = exact or (v != v and not any(x != x for x in values))
+        if name in _KEEP_WHOLE and all(a.exact and self.ctx.isint(a.v) for a in args) or name in _MAKE_WHOLE and args[0].exact:
+            exact = True
         out = self.through(lambda xs: functions(name, xs), args, v, exact)
         if name in JUMPING:
             self.watch_jumps(name, args, out)
