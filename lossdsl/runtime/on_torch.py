@@ -665,12 +665,12 @@ class LossModule(torch.nn.Module):
             else:
                 self.register_buffer(f"param_{name}", tensor)
         lengths = {name: values[name] for name in convention.measures}
+        self.passed = [name for name in values if name not in lengths]
         self.compiled = compile_for(program, "torch", differentiable(program), axes, {**functions, **lengths})
         self.reduction = convention.reduction(reduction)
 
     def forward(self, *args: Any, **named: Any) -> Tensor:
-        names = (p.name for p in self.compiled.program.params if p.name not in self.compiled.convention.measures)
-        params = {name: getattr(self, f"param_{name}") for name in names}
+        params = {name: getattr(self, f"param_{name}") for name in self.passed}
         value: Tensor = self.compiled(*args, **{"reduction": self.reduction, **params, **named})
         return value
 
