@@ -49,15 +49,20 @@ class Sum(sympy.Sum):  # type: ignore[misc]
     """
 
     def __new__(cls, function: Sym, *limits: Sym) -> Sym:
-        made = sympy.Expr.__new__(cls, function, *(sympy.Tuple(*limit) for limit in limits))
-        made.is_commutative = True
-        return made
+        return _unevaluated(cls, function, limits)
 
 
 class Product(sympy.Product):  # type: ignore[misc]
     """A product whose factor stays as it is."""
 
-    __new__ = Sum.__new__
+    def __new__(cls, function: Sym, *limits: Sym) -> Sym:
+        return _unevaluated(cls, function, limits)
+
+
+def _unevaluated(cls: Any, function: Sym, limits: Sequence[Sym]) -> Sym:
+    made = sympy.Expr.__new__(cls, function, *(sympy.Tuple(*limit) for limit in limits))
+    made.is_commutative = True
+    return made
 
 
 HEADS: dict[str, Callable[..., Sym]] = {
