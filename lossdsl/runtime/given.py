@@ -93,11 +93,16 @@ def _callable(program: Program, name: str, f: Any) -> Callable[..., Any]:
 
 @dataclass
 class Given:
-    """A function of a caller's with what its kind promises; ``slopes`` says whether its derivatives are needed."""
+    """A function of a caller's with what its kind promises; ``slopes`` says whether its derivatives are needed.
+
+    ``known`` are the lengths of axes in this call, which all functions share: what one of them gives tells those of axes that no
+    array has. ``sizes`` are those of the kind's own names in the present evaluation.
+    """
 
     loss: str
     function: Function
     call: Callable[..., Any]
+    known: dict[str, int]
     slopes: bool = False
     check: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
@@ -136,14 +141,17 @@ class Given:
         axes = [n for _, n in self.kind.result.axes]
         if not axes and shape == (rows, 1):
             return
-        due = [rows, *(self.sizes.get(n, "any") for n in axes)]
+        own = {n: self.sizes.get(n, self.known.get(root)) for root, n in self.kind.result.axes}
+        due = [rows, *("any" if own[n] is None else own[n] for n in axes)]
         if len(shape) != len(due) or any(k not in (d, "any") and d != "any" for k, d in zip(shape, due, strict=True)):
             text = f"({', '.join(n if d == 'any' else str(d) for n, d in zip(['rows', *axes], due, strict=True))}{',' * (len(due) == 1)})"
             gives = "one number for each row" if not axes else f"an array over [{', '.join(axes)}] for each row"
             hint = f"it is called with all rows together and gives {gives}"
             raise LossError(f"{self.said} gave shape {shape}, and {text} is due", hint=hint)
-        for n, k in zip(axes, shape[1:], strict=True):
-            self.sizes.setdefault(n, k)
+        for (root, n), k in zip(self.kind.result.axes, shape[1:], strict=True):
+            if n not in self.sizes:
+                self.known.setdefault(root, k)
+                self.sizes[n] = k
 
     def check_values(self, value: Any) -> None:
         """Refuse values outside of the kind's domain."""

@@ -499,6 +499,7 @@ class WithFunctions(Compiled):
 
     functions: Functions = MappingProxyType({})
     check = False
+    known: dict[str, int]
 
     def applying(self, functions: Functions, check: bool) -> WithFunctions:
         out = object.__new__(type(self))
@@ -513,9 +514,14 @@ class WithFunctions(Compiled):
         inner: Any = super()._measured()
         return inner.applying(self.functions, self.check)  # type: ignore[no-any-return]
 
+    def _evaluate(self, call: Call, what: str) -> list[Any]:
+        self.known = dict(call.plan.layout.sizes)
+        return super()._evaluate(call, what)
+
     def _kernel(self, what: str, batched: frozenset[str], changed: bool) -> Kernel:
         kernel = super()._kernel(what, batched, changed)
-        given = [OnArrays(self.name, f, self.functions[f.name], f.name in kernel.slopes, self.check) for f in self.program.functions]
+        known, slopes = self.known, kernel.slopes
+        given = [OnArrays(self.name, f, self.functions[f.name], known, f.name in slopes, self.check) for f in self.program.functions]
         return replace(kernel, run=lambda *args: kernel.run(*args, *given))
 
 

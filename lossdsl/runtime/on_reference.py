@@ -46,7 +46,8 @@ class Compiled(CompiledLoss):
         """The same loss with weights on its sample axis as a further input."""
         return type(self)(weighted(self.program), self.wrt, *self._settings)
 
-    def evaluate(self, program: Program, arrays: Mapping[str, Array], batched: Sequence[str], params: Mapping[str, Any]) -> Array:
+    def evaluate(self, program: Program, arrays: Mapping[str, Array], batched: Sequence[str], params: Mapping[str, Any],
+                 sizes: Mapping[str, int]) -> Array:  # fmt: skip
         """The one output of a program for each row; the inputs in ``batched`` have one, the others are shared."""
         n = len(arrays[batched[0]]) if batched else 1
         rows = ({name: x[k] if name in batched else x for name, x in arrays.items()} for k in range(n))
@@ -117,17 +118,19 @@ class WithFunctions(Compiled):
     def _checking(self) -> Any:
         return on_numpy.WithFunctions(self.program, self.wrt, *self._settings).applying(self.functions, True)
 
-    def evaluate(self, program: Program, arrays: Mapping[str, Array], batched: Sequence[str], params: Mapping[str, Any]) -> Array:
+    def evaluate(self, program: Program, arrays: Mapping[str, Array], batched: Sequence[str], params: Mapping[str, Any],
+                 sizes: Mapping[str, int]) -> Array:  # fmt: skip
         p = over_rows(program, set(batched))
         plan = staged(p)
         known = dict(arrays)
-        given = {f.name: OnArrays(self.name, f, self.functions[f.name], f.name in plan.slopes, self.check) for f in program.functions}
-        slopes: dict[str, list[Array]] = {}
+        lengths, slopes = dict(sizes), plan.slopes
+        given = {f.name: OnArrays(self.name, f, self.functions[f.name], lengths, f.name in slopes, self.check) for f in program.functions}
+        tapes: dict[str, list[Array]] = {}
         lead: dict[str, int] = {}
         for step in plan.steps:
             if isinstance(step, Pull):
                 weight = None if step.cotangent is None else _value(step.cotangent, known, params)
-                known[step.value.name] = _pulled(slopes[step.evaluation][step.argument], weight, lead[step.evaluation], step.more)
+                known[step.value.name] = _pulled(tapes[step.evaluation][step.argument], weight, lead[step.evaluation], step.more)
                 continue
             if isinstance(step, Points):
                 known[step.value.name] = _value(step.part, known, params)
@@ -138,7 +141,7 @@ class WithFunctions(Compiled):
             where = None if step.needed is None else _value(step.needed, known, params) != 0
             rows = [_value(part, known, params) for part in step.arguments]
             lead[step.value.name] = step.rows
-            known[step.value.name], *slopes[step.value.name] = _called(given[step.function], rows, step.rows, where)
+            known[step.value.name], *tapes[step.value.name] = _called(given[step.function], rows, step.rows, where)
         out = _value(plan.last, known, params)
         return out if batched else out[None]
 
@@ -225,7 +228,7 @@ class _Call:
         if len(kept) == 0:
             return out
         arrays = {name: x[kept] if name in batched else x for name, x in zip(names, self.arrays, strict=True)}
-        out[kept] = self.compiled.evaluate(program, arrays, batched, self.params)
+        out[kept] = self.compiled.evaluate(program, arrays, batched, self.params, self.layout.sizes)
         for k, n in enumerate(kept):
             if self._outside({name: x[k] if name in batched else x for name, x in arrays.items()}):
                 out[n] = np.nan

@@ -439,6 +439,12 @@ class WithFunctions(Compiled):
 
     functions: Functions = MappingProxyType({})
     check = False
+    known: dict[str, int]
+
+    def _layout(self, tensors: Sequence[Tensor], given: Mapping[str, Any]) -> Layout:
+        layout = super()._layout(tensors, given)
+        self.known = dict(layout.sizes)
+        return layout
 
     def applying(self, functions: Functions, check: bool) -> WithFunctions:
         out = object.__new__(type(self))
@@ -471,7 +477,8 @@ class WithFunctions(Compiled):
     def _rows_that_count(self, printed: Any, names: frozenset[str], keep: bool, one: bool = False) -> Callable[..., Any]:
         """The printed function of the rows that count, with the functions of this call; 0 for the other rows."""
         run, slopes = printed
-        given = [OnTensors(self.name, f, self.functions[f.name], f.name in slopes, self.check) for f in self.program.functions]
+        known = self.known
+        given = [OnTensors(self.name, f, self.functions[f.name], known, f.name in slopes, self.check) for f in self.program.functions]
         n = len(self.program.inputs)
 
         def whole(*args: Tensor) -> Any:
