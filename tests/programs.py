@@ -833,8 +833,8 @@ class Writer:
     def varied(self, e: Code, names: Sequence[str]) -> Code:
         """A number that differs from one index to the next."""
         steps = [(name, 3 * k + 2) for k, name in enumerate(names)]
-        text = " + ".join([e.at(SUM), *(f"{name}/{n}" for name, n in steps)])
-        return Code(text, SUM, lambda env: e.run(env) + sum(env[name] / n for name, n in steps))
+        text = " + ".join(["1", *(f"{name}/{n}" for name, n in steps)])
+        return Code(f"{e.at(PROD)}*({text})", PROD, lambda env: e.run(env) * (1 + sum(env[name] / n for name, n in steps)))
 
     def order(self, scope: Scope, d: int) -> Code:
         """What sorts, ranks or runs along an axis, summed against something; under a guard, at the first place."""
