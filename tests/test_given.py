@@ -324,6 +324,24 @@ def test_what_a_guard_leaves_out_is_not_evaluated() -> None:
     assert torch.isfinite(x.grad).all() and math.isclose(float(scale.grad), float(d), rel_tol=1e-12)
 
 
+def test_what_a_guard_leaves_out_has_no_slope() -> None:
+    """The same for a function that gives an array, whose gradient on arrays is a closed form."""
+    source = "a(x: real[n, d], f: (real[d]) -> real[d]) = sum[i, j in n | i != j](sum[d](f[d](x[i] - x[j])[d]*x[i]))"
+    seen = []
+
+    def root(u: Array) -> Any:
+        seen.append(len(u))
+        assert (u != 0).all()
+        return np.cbrt(u), np.einsum("nd,de->nde", 1 / (3 * np.cbrt(u) ** 2), np.eye(u.shape[1]))
+
+    loss = parse(source)["a"]
+    x = np.random.default_rng(0).normal(size=(3, 4, 2))
+    value, slopes = loss.compile("numpy").value_and_grad(x, root)
+    signed = lambda u: torch.sign(u) * torch.abs(u) ** (1 / 3)  # noqa: E731
+    want, wanted = loss.compile("torch").value_and_grad(x, signed)
+    assert np.isclose(value, want) and np.allclose(slopes, wanted) and set(seen) == {3 * 12}
+
+
 def test_a_branch_that_is_not_taken_is_not_evaluated() -> None:
     source = "a(x, f: (real) -> real) = piecewise(f(x) if x > 0, x*grad[x](f(-x)) if x < -1, 0 otherwise)"
     seen: list[Array] = []
