@@ -14,17 +14,20 @@ import pytest
 
 import lossdsl
 from lossdsl import pipeline
+from lossdsl.codegen import numpy as numpy_printer
+from lossdsl.codegen import recursion as printed
 from lossdsl.frontend import load_text_with_warnings
 from lossdsl.ir import text as ir_text
-from lossdsl.ir.expr import Index, fresh, ix, num, postorder, rec, ref, scan, substitute
+from lossdsl.ir.expr import Index, fresh, ix, num, postorder, rec, ref, replace_recs, scan, substitute
 from lossdsl.ir.expr import add as plus
 from lossdsl.ir.program import Program
 from lossdsl.ir.ranges import Ranges
 from lossdsl.loss import Loss
+from lossdsl.passes import gradient as passes
 from lossdsl.passes.gradient import gradient, jacobian, tangent
 from lossdsl.runtime import reference
 from tests.brute import Brute
-from tests.tools import program
+from tests.tools import compile_anew, program
 
 torch = pytest.importorskip("torch")
 
@@ -810,3 +813,56 @@ def test_code_computes_before_the_loop_what_does_not_depend_on_it() -> None:
     value = source[source.index("def value(") :]
     before, after = value.split("for ", 1)
     assert "np.exp(np.sin(" in before and "np.exp(" not in after.split("stacked", 1)[0]
+
+
+# -- planted bugs -----------------------------------------------------------------------------------------------------
+
+
+def forget_who_reads(patch: pytest.MonkeyPatch) -> None:
+    known = passes.make_scan
+    alone: Callable[..., Any] = lambda step, binders, body, at: known(step, binders, replace_recs((body,), {binders[0]: lambda _: num(0)})[0], at)  # noqa: E731
+    patch.setattr(passes, "make_scan", alone)
+
+
+def turn_round(patch: pytest.MonkeyPatch) -> None:
+    known = passes.make_scan
+    patch.setattr(passes, "make_scan", lambda step, *rest: known(-step, *rest))
+
+
+def one_step_always(patch: pytest.MonkeyPatch) -> None:
+    known = printed.Open.steps
+    patch.setattr(printed.Open, "steps", lambda self, place: known(self, place) and 1)
+
+
+def helper(name: str, old: str, new: str) -> Callable[[pytest.MonkeyPatch], None]:
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        assert old in numpy_printer.HELPERS[name]
+        patch.setitem(numpy_printer.HELPERS, name, numpy_printer.HELPERS[name].replace(old, new))
+
+    return plant
+
+
+PLANTED = {
+    "the adjoint forgets who reads an entry": forget_who_reads,
+    "the adjoint runs the same way": turn_round,
+    "a step is one step always": one_step_always,
+    "entries stay in the order of the steps": helper("stacked", "[::step]", ""),
+    "entries are one step late": helper("stacked", "rows[pads:]", "rows[pads - 1:-1]"),
+    "a row is written beside its place": helper("written", "x[at] = row", "x[at - 1] = row"),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_planted_bug_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def agrees(name: str) -> bool:
+        p, given = loss(name).program, ROWS[name].given(4, 1)
+        (wrt, *_) = ROWS[name].wrt
+        value, g = Loss(p).compile("numpy", wrt=wrt).value_and_grad(**given)
+        same = np.allclose(value, ROWS[name].loop(**given), rtol=1e-9)
+        return bool(same and np.allclose(g, np.asarray(reference.differences(p, given, params(p), wrt), float), rtol=1e-8, atol=1e-9))
+
+    names = ["returns", "two steps", "autoregressive"]
+    compile_anew()
+    assert all(map(agrees, names))
+    PLANTED[what](monkeypatch)
+    assert not all(map(agrees, names))
