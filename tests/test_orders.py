@@ -376,6 +376,27 @@ def test_a_gradient_follows_its_entry_through_any_permutation(backend: str) -> N
     np.testing.assert_allclose(slope[:, p], moved)
 
 
+@pytest.mark.parametrize("name", ["trimmed_mean", "lovasz_hinge", "noisy_or"])
+def test_torch_does_to_it_what_it_does_to_functions(name: str) -> None:
+    """First and second derivatives, maps over rows and one graph."""
+    torch = pytest.importorskip("torch")
+    case = next(c for c in LOSSES if c.formula.__name__ == name)
+    rows = [case.inputs()[0] for _ in range(2)]
+    tensors = [torch.as_tensor(np.stack([r[i.name] for r in rows])) for i in case.loss.inputs]
+    tensors[0] = tensors[0] + torch.linspace(0, 0.01, tensors[0].numel()).reshape(tensors[0].shape)  # rows that differ
+    fn = case.loss.compile("torch")
+
+    def of_first(x: Any) -> Any:
+        return fn(x, *tensors[1:], reduction="none")
+
+    x = tensors[0].clone().requires_grad_()
+    assert torch.autograd.gradcheck(of_first, (x,)) and torch.autograd.gradgradcheck(of_first, (x,))
+    torch.testing.assert_close(torch.func.vmap(lambda *row: fn(*row))(*tensors), of_first(tensors[0]))
+    torch._dynamo.reset()
+    compiled = torch.compile(case.loss.module(), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*tensors), of_first(tensors[0]).mean())
+
+
 # -- products ---------------------------------------------------------------------------------------------------------------------
 
 
