@@ -104,9 +104,7 @@ def staged(program: Program) -> Staged:
     return _Stager(program, hidden, ranges).staged(replace(plain, outputs=outputs))
 
 
-def without_ranges(
-    roots: Sequence[Expr], hidden: Sequence[Hidden]
-) -> tuple[tuple[Expr, ...], list[Hidden], dict[Range, Input]]:
+def without_ranges(roots: Sequence[Expr], hidden: Sequence[Hidden]) -> tuple[tuple[Expr, ...], list[Hidden], dict[Range, Input]]:
     """The same with a named axis for each integer range that an application depends on: ``points`` are the numbers along it."""
     ranges: dict[Range, Input] = {}
     for axis in (i.axis for h in hidden for i in h.slots):
