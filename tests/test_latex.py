@@ -99,8 +99,14 @@ def test_notation(text: str) -> None:
 
 
 def test_a_second_derivative() -> None:
-    assert lossdsl.load("huber").hess().latex() == r"\frac{\partial^{2} \operatorname{huber}}{\partial f^{2}} = \mathbf{1}[|f - y| \leq \delta]"
-    assert lossdsl.load("l2").hess().latex() == r"\frac{\partial^{2} \operatorname{l2}}{\partial \theta_{d_{1}} \, \partial \theta_{d}} = 2 \, \mathbf{1}[d_{1} = d]"
+    assert (
+        lossdsl.load("huber").hess().latex()
+        == r"\frac{\partial^{2} \operatorname{huber}}{\partial f^{2}} = \mathbf{1}[|f - y| \leq \delta]"
+    )
+    assert (
+        lossdsl.load("l2").hess().latex()
+        == r"\frac{\partial^{2} \operatorname{l2}}{\partial \theta_{d_{1}} \, \partial \theta_{d}} = 2 \, \mathbf{1}[d_{1} = d]"
+    )
     assert lossdsl.parse("dx_dy(y: real) = y")["dx_dy"].latex() == r"\frac{\partial \operatorname{x}}{\partial y} = y"
     assert lossdsl.parse("d_dy(y: real) = y")["d_dy"].latex() == r"\operatorname{d\_dy}(y) = y"
 
@@ -177,7 +183,9 @@ KNOWN = {
 } | {rf"\{name}" for name in GREEK}  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", ["{", "x_{a}_{b}", r"\left(x", r"\begin{cases} x \end{aligned}", "a & b", r"\foo", "a*b", "x^{2}^{3}", "}"])
+@pytest.mark.parametrize(
+    "wrong", ["{", "x_{a}_{b}", r"\left(x", r"\begin{cases} x \end{aligned}", "a & b", r"\foo", "a*b", "x^{2}^{3}", "}"]
+)
 def test_what_is_malformed_is_noticed(wrong: str) -> None:
     with pytest.raises(Malformed):
         check(wrong)
@@ -188,8 +196,15 @@ def rows(tex: str) -> Iterator[str]:
     inside = tex.removeprefix("\\begin{aligned}\n").removesuffix("\n\\end{aligned}")
     for row in inside.split(" \\\\\n"):
         plain = row.replace("&=", "=").replace(r"\begin{cases}", r"\{ ").replace(r"\end{cases}", " ").replace("&", ",")
-        plain = plain.replace(r"\substack", "").replace(r" \\ ", r",\ ").replace(r"\operatorname*", r"\operatorname").replace(r"arg\,m", "argm")
-        plain = plain.replace(r"\left\lVert", r"\left\|").replace(r"\right \rVert", r"\right\|").replace(r"\lVert", r"\|").replace(r"\rVert", r"\|")
+        plain = (
+            plain.replace(r"\substack", "").replace(r" \\ ", r",\ ").replace(r"\operatorname*", r"\operatorname").replace(r"arg\,m", "argm")
+        )
+        plain = (
+            plain.replace(r"\left\lVert", r"\left\|")
+            .replace(r"\right \rVert", r"\right\|")
+            .replace(r"\lVert", r"\|")
+            .replace(r"\rVert", r"\|")
+        )
         yield re.sub(r"\\text\{([^}]*)\}", lambda m: r"\mathrm{" + m[1].strip().replace(" ", r"\ ") + "}", plain)
 
 

@@ -97,7 +97,7 @@ class CommonFactors:
             q = as_power(g)
             if (g.power > 0) == (f.power > 0) and self.names.monomial(q.base)[0] == self.names.monomial(base)[0]:
                 ratio = self._ratio(q.base, base)
-                if ratio == 1 or (ratio == -1 and is_whole(q.exponent)):
+                if ratio == 1 or (ratio == -1 and is_whole(q.exponent) and f.power > 0):
                     return k
         return None
 

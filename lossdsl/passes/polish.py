@@ -211,7 +211,7 @@ class Polisher(Simplifier):
                 turned = self._turned_over(neg(f.base.args[0]))
                 if turned is not None and product(turned).coefficient > 0:
                     return self._with(p, k, pw([(turned, f.base.args[1])], ZERO), -1)
-            if f.power < 0 and f.power % 2 and f.base.op == "sub" and self.ranges.nonpositive(f.base):
+            if f.power < 0 and f.power % 2 and f.base.op == "sub" and self.ranges.negative(f.base):
                 return self._with(p, k, sub(*f.base.args[::-1]), -1)
         for k, f in enumerate(p.factors):
             if p.coefficient < 0 and f.power == 1 and f.base.op == "sub" and all(x.op != "num" for x in f.base.args):

@@ -88,5 +88,3 @@ class Zeros:
             if other is not None and safe and self.ranges.nonnegative(base) and self.ranges.nonnegative(more):
                 return [Factor(pow_(base, more), 1) if g is f else g for g in factors if g is not other]
         return factors
-
-

@@ -349,5 +349,3 @@ def _number(rng: Random, kind: Kind, sizes: Mapping[str, int]) -> Any:
         case "sign":
             return rng.choice((-1, 1))
     return _draw(rng, Reach(kind.domain, whole=kind.integer))
-
-
